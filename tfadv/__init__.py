@@ -1,0 +1,31 @@
+"""Adversarial training of text classifiers in Keras and TensorFlow.
+
+The public names are listed in `_HOMES`. They are imported on first use, so
+that `--help` and a mistyped flag answer before TensorFlow has loaded.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AdversarialClassifier": "classifier",
+    "Encoder": "encoder",
+    "FreeLB": "adversary",
+    "InputError": "errors",
+    "Tokenizer": "tokenization",
+    "load": "run_folder",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfadv' has no attribute '{name}'")
+    home = importlib.import_module(f"tfadv.{_HOMES[name]}")
+    return getattr(home, name)
+
+
+def __dir__():
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,131 @@
+"""Inner maximisation: who looks for the perturbation that hurts most."""
+
+import keras
+import tensorflow as tf
+
+from tfadv import perturbation
+
+
+@keras.saving.register_keras_serializable(package="tfadv")
+class FreeLB:
+    """Finds adversarial word embeddings by normalised gradient ascent.
+
+    FreeLB runs `steps` forward and backward passes over a batch. Each pass
+    gives two gradients at once: with respect to delta, along which delta
+    ascends before the next pass, and with respect to the parameters, which
+    are averaged over the passes and applied once. There is no ascent after
+    the last pass.
+
+    Args:
+        steps: int. Number of passes, n. With `steps=1` and
+            `init_magnitude=0`, training is plain training.
+        step_size: float. alpha, the length of an ascent step in the units of
+            the embedding space.
+        init_magnitude: float. gamma, the size of the random start; 0 starts
+            at the clean embeddings.
+        max_norm: float. epsilon, the radius of the L2 ball that delta may not
+            leave, over all of an example's tokens; 0 means unlimited.
+
+    Raises:
+        ValueError: a setting is out of its range.
+
+    Example:
+
+    ```python
+    adversary = tfadv.FreeLB(steps=3, step_size=0.1)
+    classifier = tfadv.AdversarialClassifier(encoder, 2, adversary=adversary)
+    ```
+
+    Reference:
+     - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
+     - CARL and RAR paper, Eq. 1 and Table 1
+    """
+
+    def __init__(self, steps=3, step_size=0.1, init_magnitude=0.0, max_norm=0):
+        if int(steps) != steps or steps < 1:
+            raise ValueError(
+                "`steps` must be a whole number of at least 1. Received: "
+                f"steps={steps}"
+            )
+        # Written so that NaN fails, too.
+        if not 0 < step_size < float("inf"):
+            raise ValueError(
+                "`step_size` must be a positive number. Received: "
+                f"step_size={step_size}"
+            )
+        if not 0 <= init_magnitude < float("inf"):
+            raise ValueError(
+                "`init_magnitude` must be 0 or a positive number. Received: "
+                f"init_magnitude={init_magnitude}"
+            )
+        if not 0 <= max_norm < float("inf"):
+            raise ValueError(
+                "`max_norm` must be 0 (unlimited) or a positive number. "
+                f"Received: max_norm={max_norm}"
+            )
+        self.steps = int(steps)
+        self.step_size = float(step_size)
+        self.init_magnitude = float(init_magnitude)
+        self.max_norm = float(max_norm)
+
+    def initialize(self, padding_mask, embedding_dim, seed_generator):
+        """Returns the first pass's delta, `[batch, tokens, embedding_dim]`."""
+        # Zeros need no seed: the generator then stays where it is.
+        seed = seed_generator.next() if self.init_magnitude else None
+        delta = perturbation.initialize(
+            padding_mask, embedding_dim, self.init_magnitude, seed
+        )
+        return perturbation.project(delta, self.max_norm)
+
+    def ascend(self, delta, gradient, padding_mask):
+        """Returns the next pass's delta: one step, then the projection."""
+        delta = perturbation.step(
+            delta, gradient, padding_mask, self.step_size
+        )
+        return perturbation.project(delta, self.max_norm)
+
+    def run(self, one_pass, delta, padding_mask, state):
+        """Runs all passes in one graph loop whose size does not grow with n.
+
+        Args:
+            one_pass: callable of `(index, delta, state)` that returns the
+                gradient of the loss with respect to delta and the new state.
+            delta: the first pass's delta.
+            padding_mask: tensor of shape `[batch, tokens]`.
+            state: nested structure of tensors, carried from pass to pass.
+
+        Returns:
+            The last pass's delta and the last state.
+        """
+
+        def body(index, delta, state):
+            gradient, state = one_pass(index, delta, state)
+            ascended = self.ascend(delta, gradient, padding_mask)
+            # No ascent after the last pass: what it saw is the adversary.
+            delta = tf.where(index + 1 < self.steps, ascended, delta)
+            return index + 1, delta, state
+
+        # tf.while_loop runs eagerly as well; parallel_iterations=1 because
+        # the seed generators are set back at the start of every pass.
+        _, delta, state = tf.while_loop(
+            lambda index, *_: index < self.steps,
+            body,
+            (tf.constant(0), delta, state),
+            parallel_iterations=1,
+            maximum_iterations=self.steps,
+        )
+        return delta, state
+
+    def get_config(self):
+        """Returns the settings, as `from_config` takes them."""
+        return {
+            "steps": self.steps,
+            "step_size": self.step_size,
+            "init_magnitude": self.init_magnitude,
+            "max_norm": self.max_norm,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Builds the adversary again from `get_config`'s settings."""
+        return cls(**config)

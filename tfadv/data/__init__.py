@@ -1,0 +1,1 @@
+"""From named datasets and files to batches of token ids."""

@@ -1,0 +1,190 @@
+"""From texts to batches: tokenized once, bucketed by length, shuffled by seed.
+
+All of it is `tf.data`: an epoch's order is a pure function of the seed and
+the epoch's number, so that a run can be repeated, or taken up in its middle.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+_TEXTS_AT_ONCE = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizedExamples:
+    """A split as token ids, all in memory: about 4 bytes a token.
+
+    Args:
+        token_ids: int32 `tf.RaggedTensor` of shape `[examples, (tokens)]`,
+            special tokens included.
+        labels: int32 array of shape `[examples]`.
+        max_length: int. No row is longer.
+        pad_id: int. The token id that padding has.
+    """
+
+    token_ids: tf.RaggedTensor
+    labels: np.ndarray
+    max_length: int
+    pad_id: int
+
+    def __len__(self):
+        return len(self.labels)
+
+
+def tokenize(examples, tokenizer, name="texts"):
+    """Tokenizes a split once, before any epoch.
+
+    Args:
+        examples: `tfadv.data.examples.Examples`.
+        tokenizer: `tfadv.Tokenizer`.
+        name: string, what the progress bar calls it.
+
+    Returns:
+        `TokenizedExamples`, in the order of `examples`.
+
+    Example:
+
+    ```python
+    dataset = tfadv.data.catalogue.load("movie_reviews")
+    tokenizer = tfadv.Tokenizer.from_pretrained("all-minilm-l6-v2", 64)
+    train = tokenize(dataset.train, tokenizer)
+    ```
+    """
+    starts = range(0, len(examples), _TEXTS_AT_ONCE)
+    parts = [
+        tokenizer.tokenize(
+            tf.constant(examples.texts[start : start + _TEXTS_AT_ONCE])
+        )
+        for start in tqdm(
+            starts, f"tokenizing {name}", disable=len(starts) < 4
+        )
+    ]
+    return TokenizedExamples(
+        token_ids=tf.concat(parts, axis=0),
+        labels=np.asarray(examples.labels, np.int32),
+        max_length=tokenizer.max_length,
+        pad_id=tokenizer.pad_id,
+    )
+
+
+def bucket_widths(max_length):
+    """Returns the widths that batches are padded to.
+
+    Widths grow by 8, and beyond 64 tokens by an eighth of the next lower
+    power of two, so that padding to them adds at most an eighth to a long
+    batch while even 512 tokens need only 32 shapes.
+
+    Args:
+        max_length: int, in tokens.
+
+    Returns:
+        List of ints, ascending; the last one is `max_length`.
+
+    Example:
+
+    ```python
+    bucket_widths(20)  # [8, 16, 20]
+    ```
+    """
+    widths, width = [], 0
+    while width < max_length:
+        width += max(8, 1 << max(0, width.bit_length() - 4))
+        widths.append(min(width, max_length))
+    return widths
+
+
+def training_batches(tokenized, batch_size, seed, epochs=1):
+    """Batches a split for training, newly shuffled in every epoch.
+
+    Examples are shuffled, ordered by bucket and cut into batches, and the
+    batches are shuffled: texts of like length meet, padding is rare, and only
+    one batch an epoch is smaller than the others.
+
+    Args:
+        tokenized: `TokenizedExamples`.
+        batch_size: int.
+        seed: int. The same seed gives the same batches.
+        epochs: int.
+
+    Returns:
+        `tf.data.Dataset` of `(inputs, labels)` over all epochs one after the
+        other, `ceil(examples / batch_size)` batches each. `inputs` is a dict
+        of int32 tensors of shape `[batch, tokens]`: `token_ids`,
+        `padding_mask`, `segment_ids`, and `index`, of shape `[batch]`: the
+        example's position in its split.
+
+    Example:
+
+    ```python
+    batches = training_batches(train, batch_size=32, seed=1, epochs=2)
+    classifier.fit(batches.take(10))
+    ```
+    """
+    buckets = tf.constant(_buckets(tokenized))
+    starts = tf.range(0, len(tokenized), batch_size)
+
+    def epoch_batches(epoch):
+        shuffle = tf.random.experimental.stateless_shuffle
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        examples = shuffle(tf.range(len(tokenized)), key)
+        by_bucket = tf.argsort(tf.gather(buckets, examples), stable=True)
+        examples = tf.gather(examples, by_bucket)
+        key = tf.random.experimental.stateless_fold_in(key, 1)
+        return tf.data.Dataset.from_tensor_slices(shuffle(starts, key)).map(
+            lambda start: examples[start : start + batch_size]
+        )
+
+    rows = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
+    return _gather(rows, tokenized)
+
+
+def evaluation_batches(tokenized, batch_size):
+    """Batches a split for evaluation, from its shortest text to its longest.
+
+    Args:
+        tokenized: `TokenizedExamples`.
+        batch_size: int.
+
+    Returns:
+        `tf.data.Dataset`, as `training_batches` gives it. `index` tells which
+        example a row is.
+    """
+    order = np.argsort(tokenized.token_ids.row_lengths(), kind="stable")
+    rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+    return _gather(rows, tokenized)
+
+
+def _buckets(tokenized):
+    """Numbers the bucket of each example: the narrowest that it fits into."""
+    widths = bucket_widths(tokenized.max_length)
+    lengths = tokenized.token_ids.row_lengths().numpy()
+    return np.searchsorted(widths, lengths).astype(np.int32)
+
+
+def _gather(rows, tokenized):
+    """Turns batches of row numbers into padded batches of examples."""
+    # Looked up in the graph: the dataset holds one copy of the token ids.
+    token_ids = tokenized.token_ids
+    labels = tf.constant(tokenized.labels)
+    widths = tf.constant(bucket_widths(tokenized.max_length), tf.int64)
+
+    def batch(index):
+        ids = tf.gather(token_ids, index)
+        width = tf.reduce_max(ids.row_lengths())
+        width = widths[tf.searchsorted(widths, width[None])[0]]
+        mask = tf.sequence_mask(ids.row_lengths(), width, tf.int32)
+        inputs = {
+            "token_ids": ids.to_tensor(
+                tokenized.pad_id, shape=tf.stack([-1, width])
+            ),
+            "padding_mask": mask,
+            "segment_ids": tf.zeros_like(mask),
+            "index": tf.cast(index, tf.int32),
+        }
+        inputs["token_ids"].set_shape([None, None])
+        return inputs, tf.gather(labels, index)
+
+    return rows.map(batch, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

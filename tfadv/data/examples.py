@@ -1,0 +1,44 @@
+"""Labelled texts in memory: what every source of data is turned into."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """One split: texts and their class numbers, in a fixed order.
+
+    An example's position is its stable index: memory banks, predictions and
+    adversaries refer to it by that number.
+
+    Args:
+        texts: list of `str`, one an example.
+        labels: int32 array of shape `[examples]`, each in
+            `[0, len(label_names))` of the dataset it belongs to.
+    """
+
+    texts: list
+    labels: np.ndarray
+
+    def __len__(self):
+        return len(self.texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class TextDataset:
+    """The splits of a classification dataset and the names of its classes.
+
+    Args:
+        name: string, for logs and reports.
+        label_names: tuple of strings; class `i` is called `label_names[i]`.
+        train: `Examples`.
+        dev: `Examples`, or `None` where there is no such split.
+        test: `Examples`, or `None` where there is no such split.
+    """
+
+    name: str
+    label_names: tuple
+    train: Examples
+    dev: Examples = None
+    test: Examples = None

@@ -1,0 +1,340 @@
+"""A pretrained KerasHub backbone, opened at its word embeddings."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+
+import keras
+import keras_hub
+import safetensors
+import safetensors.numpy
+
+from tfadv import pretrained
+from tfadv.errors import InputError
+
+_BACKBONES = {
+    "albert": keras_hub.models.AlbertBackbone,
+    "bert": keras_hub.models.BertBackbone,
+}
+
+# Hugging Face's names. KerasHub ignores `hidden_act` and always takes the
+# tanh approximation, which no BERT checkpoint was trained with.
+_ACTIVATIONS = {
+    "gelu": lambda x: keras.activations.gelu(x, approximate=False),
+    "gelu_new": lambda x: keras.activations.gelu(x, approximate=True),
+    "gelu_pytorch_tanh": lambda x: keras.activations.gelu(x, approximate=True),
+    "relu": keras.activations.relu,
+}
+
+# Where the backbone is opened: the layer whose output delta is added to.
+_OPENINGS = {
+    "word_embeddings": "token_embedding",
+    "embedding_block": "embeddings_dropout",
+}
+
+
+@keras.saving.register_keras_serializable(package="tfadv")
+class Encoder(keras.layers.Layer):
+    """A text encoder in two halves: word embeddings, and all that follows.
+
+    The halves share their weights with `backbone`, and one after the other
+    they compute what it computes. Between them is where adversarial training
+    adds its perturbation.
+
+    Args:
+        backbone: a `keras_hub.models.AlbertBackbone` or
+            `keras_hub.models.BertBackbone`.
+        activation: string. The feed-forward layers' activation by its Hugging
+            Face name: `"gelu"` (exact), `"gelu_new"` (tanh approximation) or
+            `"relu"`. `None` leaves the backbone's own.
+        perturb_at: string. `"word_embeddings"`: the perturbation is added to
+            the output of the lookup, before positions, segments and
+            LayerNorm. `"embedding_block"`: to the embedding block's output,
+            after them.
+        **kwargs: passed to `keras.layers.Layer`, like `name` and `dtype`.
+
+    Call arguments:
+        inputs: dict of int32 tensors of shape `[batch, tokens]`: `token_ids`,
+            `segment_ids` and `padding_mask` (1 for real tokens). Other
+            entries are ignored.
+
+    Returns:
+        dict: `"sequence_output"`, `[batch, tokens, hidden]`, and
+        `"pooled_output"`, `[batch, hidden]`.
+
+    Example:
+
+    ```python
+    encoder = tfadv.Encoder.from_pretrained("all-minilm-l6-v2")
+    tokenizer = tfadv.Tokenizer.from_pretrained("all-minilm-l6-v2", 64)
+    inputs = tokenizer(["a gorgeous, witty film"])
+    embeddings = encoder.embed(inputs)
+    outputs = encoder.encode(embeddings + 0.01, inputs)
+    ```
+
+    Reference:
+     - CARL and RAR paper, Figure 1: the ALBERT Embedding Block and the ALBERT
+       Encoding Block
+    """
+
+    def __init__(
+        self,
+        backbone,
+        activation=None,
+        perturb_at="word_embeddings",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(backbone, tuple(_BACKBONES.values())):
+            raise ValueError(
+                "`backbone` must be one of "
+                f"{[c.__name__ for c in _BACKBONES.values()]}. Received: "
+                f"{type(backbone).__name__}"
+            )
+        if activation is not None and activation not in _ACTIVATIONS:
+            raise ValueError(
+                f"`activation` must be one of {list(_ACTIVATIONS)} or None. "
+                f"Received: activation={activation}"
+            )
+        if perturb_at not in _OPENINGS:
+            raise ValueError(
+                f"`perturb_at` must be one of {list(_OPENINGS)}. Received: "
+                f"perturb_at={perturb_at}"
+            )
+        self.backbone = backbone
+        self.activation = activation
+        self.perturb_at = perturb_at
+        if activation is not None:
+            _set_activation(backbone, _ACTIVATIONS[activation])
+        opening = backbone.get_layer(_OPENINGS[perturb_at]).output
+        self._first_half = keras.Model(backbone.input, opening)
+        self._second_half = keras.Model(
+            [
+                opening,
+                backbone.input["segment_ids"],
+                backbone.input["padding_mask"],
+            ],
+            backbone.output,
+        )
+        self.embedding_dim = opening.shape[-1]
+        self.hidden_dim = backbone.hidden_dim
+        self.max_sequence_length = backbone.max_sequence_length
+        self.built = True
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_folder,
+        load_weights=True,
+        dropout=None,
+        perturb_at="word_embeddings",
+        dtype=None,
+    ):
+        """Opens a pretrained encoder.
+
+        Args:
+            name_or_folder: string or path: the folder of a Hugging Face
+                checkpoint or a KerasHub preset, or a name, as
+                `tfadv.pretrained.resolve` takes it.
+            load_weights: bool. `False` leaves random weights, for a model
+                whose weights are loaded afterwards.
+            dropout: float. Replaces the config's dropout probabilities.
+            perturb_at: string, as in the constructor.
+            dtype: string or `keras.DTypePolicy`, such as `"mixed_bfloat16"`.
+
+        Returns:
+            `Encoder`.
+
+        Raises:
+            InputError: there is no such encoder, its files are incomplete, it
+                is of a family that is not supported, or its config asks for
+                something that the backbone would compute differently.
+        """
+        folder = pretrained.resolve(name_or_folder)
+        config = pretrained.read_config(folder)
+        family = pretrained.family(config)
+        if family not in _BACKBONES:
+            raise InputError(
+                f"--encoder: {folder} holds a {family!r} encoder; supported "
+                f"are {', '.join(_BACKBONES)}"
+            )
+        settings = {"dtype": dtype}
+        activation = None
+        if "model_type" in config:
+            activation = config.get("hidden_act")
+            _check_hugging_face_config(folder, config, dropout)
+            # KerasHub reads one dropout for ALBERT and none for BERT.
+            settings["dropout"] = config.get("hidden_dropout_prob")
+        if dropout is not None:
+            settings["dropout"] = dropout
+        backbone = _load(
+            folder, _BACKBONES[family], family, load_weights, settings
+        )
+        return cls(backbone, activation, perturb_at, dtype=dtype)
+
+    def embed(self, inputs, training=False):
+        """Looks up the word embeddings: text becomes points in space.
+
+        Args:
+            inputs: dict, as in `call`.
+            training: bool.
+
+        Returns:
+            tensor of shape `[batch, tokens, embedding]`, in the compute dtype.
+        """
+        return self._first_half(_select(inputs), training=training)
+
+    def encode(self, embeddings, inputs, training=False):
+        """Encodes word embeddings, perturbed or not.
+
+        Args:
+            embeddings: tensor of shape `[batch, tokens, embedding]`.
+            inputs: dict, as in `call`; its `token_ids` are not read.
+            training: bool.
+
+        Returns:
+            dict, as in `call`.
+        """
+        return self._second_half(
+            [embeddings, inputs["segment_ids"], inputs["padding_mask"]],
+            training=training,
+        )
+
+    def call(self, inputs, training=False):
+        return self.encode(self.embed(inputs, training), inputs, training)
+
+    @property
+    def embedding_weights(self):
+        """The trainable weights of the first half."""
+        return self._first_half.trainable_weights
+
+    @property
+    def token_embedding(self):
+        """The lookup layer, `[vocabulary, embedding]`."""
+        return self.backbone.token_embedding
+
+    def get_config(self):
+        config = super().get_config()
+        config.update(
+            {
+                "backbone": keras.saving.serialize_keras_object(self.backbone),
+                "activation": self.activation,
+                "perturb_at": self.perturb_at,
+            }
+        )
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["backbone"] = keras.saving.deserialize_keras_object(
+            config["backbone"]
+        )
+        return cls(**config)
+
+
+def _select(inputs):
+    return {
+        key: inputs[key] for key in ("token_ids", "segment_ids", "padding_mask")
+    }
+
+
+def _set_activation(backbone, activation):
+    for layer in backbone.layers:
+        if isinstance(layer, keras_hub.layers.TransformerEncoder):
+            layer.activation = activation
+            layer._feedforward_intermediate_dense.activation = activation
+
+
+def _check_hugging_face_config(folder, config, dropout):
+    """Refuses what KerasHub would silently compute in another way."""
+    expected = {
+        "position_embedding_type": ["absolute"],
+        "layer_norm_eps": [1e-12],
+        "hidden_act": list(_ACTIVATIONS),
+        "is_decoder": [False],
+        "add_cross_attention": [False],
+    }
+    for key, values in expected.items():
+        # A newer config leaves out what has its default value.
+        if config.get(key, values[0]) not in values:
+            raise InputError(
+                f"--encoder: {folder}/config.json has {key}={config[key]!r}; "
+                f"supported is {' or '.join(map(repr, values))}"
+            )
+    rates = [
+        config.get("hidden_dropout_prob"),
+        config.get("attention_probs_dropout_prob"),
+    ]
+    if dropout is None and (rates[0] != rates[1] or rates[0] is None):
+        raise InputError(
+            f"--encoder: {folder}/config.json has hidden_dropout_prob="
+            f"{rates[0]} and attention_probs_dropout_prob={rates[1]}; one "
+            "rate is supported for both: make them equal in a copy of the file"
+        )
+
+
+def _load(folder, backbone_class, family, load_weights, settings):
+    folder = pathlib.Path(folder)
+    files = sorted(path.name for path in folder.iterdir())
+    if load_weights and not any(
+        name.startswith("model.")
+        and name.endswith((".safetensors", ".safetensors.index.json", ".h5"))
+        for name in files
+    ):
+        pickled = [n for n in files if n.endswith((".bin", ".pt", ".ckpt"))]
+        raise InputError(
+            f"--encoder: {folder} has no weights: expected model.safetensors "
+            "or model.weights.h5"
+            + (
+                f", found {', '.join(pickled)}, a pickle, which is never "
+                "opened: load it in PyTorch and save_pretrained() it anew"
+                if pickled
+                else f"; found {', '.join(files)}"
+            )
+        )
+    try:
+        with _keras_hub_layout(folder, family, load_weights) as source:
+            return backbone_class.from_preset(
+                str(source), load_weights=load_weights, **settings
+            )
+    except (
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+        safetensors.SafetensorError,
+    ) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"--encoder: the files in {folder} do not make a whole {family} "
+            f"encoder ({type(error).__name__}: {reason}); check that "
+            "config.json and the weights belong together and are complete"
+        ) from error
+
+
+@contextlib.contextmanager
+def _keras_hub_layout(folder, family, load_weights):
+    """Gives ALBERT tensors the prefix under which KerasHub looks for them.
+
+    A classifier's checkpoint calls them `albert.pooler.weight`, a bare
+    encoder's `pooler.weight`; KerasHub reads the first form alone.
+    """
+    path = folder / "model.safetensors"
+    prefixed = True
+    if load_weights and family == "albert" and path.exists():
+        with safetensors.safe_open(path, framework="np") as tensors:
+            prefixed = any(n.startswith("albert.") for n in tensors.keys())
+    if prefixed:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as renamed:
+        renamed = pathlib.Path(renamed)
+        shutil.copy(folder / "config.json", renamed)
+        tensors = safetensors.numpy.load_file(path)
+        safetensors.numpy.save_file(
+            {f"albert.{name}": value for name, value in tensors.items()},
+            renamed / "model.safetensors",
+        )
+        yield renamed
