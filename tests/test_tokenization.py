@@ -66,6 +66,7 @@ ANY_TEXT = st.one_of(
 )
 # The first call of a graph and a busy machine are no reason to fail.
 PATIENT = hypothesis.settings(
+    max_examples=50,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(hypothesis.HealthCheck),
@@ -284,7 +285,7 @@ def test_albert_ids_are_googles_for_any_text(google, albert, texts):
 
 @pytest.mark.parametrize("pattern", ["a{0}b {0} ΑΣ{0} {0}Σ", "{}", "ΑΣ{}Α"])
 def test_albert_ids_are_googles_for_every_character(google, albert, pattern):
-    points = ASSIGNED if pattern == "{}" else ASSIGNED[::2]
+    points = ASSIGNED if pattern == "{}" else ASSIGNED[::5]
     texts = [pattern.format(chr(c)) for c in points]
     assert_as_google(google, albert, texts)
 
@@ -342,7 +343,7 @@ def test_albert_base_ids_are_googles(real_albert_folder):
         f"In {n}, {n % 40}, and x{n}, of 1,{n}." for n in range(1900, 2030)
     ]
     assert_as_google(google, albert, TEXTS + years)
-    characters = ["a{0}b {0}".format(chr(c)) for c in ASSIGNED[::5]]
+    characters = ["a{0}b {0}".format(chr(c)) for c in ASSIGNED[::10]]
     assert_as_google(google, albert, characters)
 
 
@@ -405,7 +406,7 @@ BERT_OPTIONS = [
 
 @pytest.mark.parametrize("options", BERT_OPTIONS, ids=str)
 def test_bert_ids_are_rusts_for_every_character(options):
-    sweep_bert(ASSIGNED if not options else ASSIGNED[::3], **options)
+    sweep_bert(ASSIGNED if not options else ASSIGNED[::5], **options)
 
 
 @pytest.mark.slow

@@ -91,14 +91,15 @@ ff5f-ff65 10100-10102 1039f 103d0 1056f 10857 1091f 1093f 10a50-10a58 10a7f
 112a9 114c6 115c1-115d7 11641-11643 1173c-1173e 12470-12474 16a6e-16a6f
 16af5 16b37-16b3b 16b44 1bc9f 1da87-1da8b
 """
-# Rust lower-cases by Unicode 17 and decomposes by Unicode 13; Python by what
-# its release knows. The code points where they part, lower-casing as "from:to"
-# and the same for those that follow.
+# That library lower-cases by Unicode 17 and decomposes by Unicode 12; Python
+# does both by what its release knows. The code points where they part: lower
+# cases as "from:to", the same for a range, and what is not decomposed.
 _NEW_LOWER = "1c89:1c8a a7cb:264 a7cc:a7cd a7ce:a7cf a7d2:a7d3 a7d4:a7d5 "
 _NEW_LOWER += "a7da:a7db a7dc:19b 10d50-10d65:10d70 16ea0-16eb8:16ebb"
 _NO_NFD = "105c9 105e4 11383-113c8 11938 16121-16128 16d68-16d6a"
 
-# No character above this one has a case or a decomposition.
+# No character above this one has a case, a decomposition or a class of
+# combining characters.
 _LAST_LETTER = 0x3FFFF
 _LONGEST_WORD = 100  # longer ones are unknown to WordPiece
 _ITSELF = "\0"  # in a replacement: the character that is replaced
@@ -277,10 +278,10 @@ class Tokenizer(tf.Module):
     control token, such as `"[SEP]"`, stays text: it never gets a control id.
 
     Args:
-        max_length: int, how many ids a text may have, special ones included.
         pieces: list of strings, the vocabulary in order of ids.
         special: the pieces that pad, stand for the unknown, begin a text,
             end it and mask, in this order.
+        max_length: int, how many ids a text may have, special ones included.
 
     Attributes:
         max_length: int.
@@ -364,7 +365,7 @@ class Tokenizer(tf.Module):
             `tf.RaggedTensor` `[batch, (tokens)]`, int32: `cls_id`, the ids of
             the text up to `max_length` in all, `sep_id`.
         """
-        texts = tf.convert_to_tensor(texts, tf.string)
+        texts = tf.ensure_shape(tf.convert_to_tensor(texts, tf.string), [None])
         ids = self._tokenize(texts)[:, : self.max_length - 2]
         ends = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         return tf.concat([ends * self.cls_id, ids, ends * self.sep_id], axis=1)
@@ -437,16 +438,17 @@ class Tokenizer(tf.Module):
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._save_vocabulary(folder)
-        names = ("pad_token", "unk_token", "cls_token", "sep_token")
-        names = (*names, "mask_token")
+        pad, unk, cls, sep, mask = self.ids_to_tokens(self.special_ids)
         settings = {
             "tokenizer_class": type(self).__name__,
             "model_max_length": self.max_length,
             "tfadv_max_length": self.max_length,
             **self._settings(),
-            **dict(
-                zip(names, self.ids_to_tokens(self.special_ids), strict=True)
-            ),
+            "pad_token": pad,
+            "unk_token": unk,
+            "cls_token": cls,
+            "sep_token": sep,
+            "mask_token": mask,
         }
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         path = folder / "tokenizer_config.json"
@@ -563,9 +565,10 @@ class BertTokenizer(Tokenizer):
     """WordPiece as `transformers.BertTokenizer` does it.
 
     The ids are those of the `tokenizers` library, for every character of
-    Unicode: its `BertNormalizer`, `BertPreTokenizer` and `WordPiece`. Marks
-    that stay when accents are stripped, such as the Javanese virama, are not
-    put in canonical order; that matters to no vocabulary without such marks.
+    Unicode: its `BertNormalizer`, `BertPreTokenizer` and `WordPiece`. The
+    181 combining marks that stay when accents are stripped, such as the
+    Javanese virama, are not put in canonical order where several follow one
+    another; that changes ids only if the vocabulary has pieces with them.
 
     Args:
         vocabulary: list of strings, the pieces in order of ids.
@@ -692,7 +695,9 @@ def _read_settings(folder):
     backend = _read_json(folder / "tokenizer.json")
     settings = {}
     if "class_name" in backend:  # KerasHub
-        settings["do_lower_case"] = backend.get("config", {}).get("lowercase")
+        settings["do_lower_case"] = (backend.get("config") or {}).get(
+            "lowercase"
+        )
     elif backend:
         normalizer = backend.get("normalizer") or {}
         settings["do_lower_case"] = normalizer.get("lowercase")
@@ -730,7 +735,9 @@ def _wordpiece_vocabulary(path):
     normalizer = content.get("normalizer") or {}
     vocabulary = model.get("vocab")
     kinds = model.get("type", "WordPiece"), normalizer.get("type")
-    if kinds != ("WordPiece", "BertNormalizer") or not vocabulary:
+    if kinds != ("WordPiece", "BertNormalizer") or not isinstance(
+        vocabulary, dict
+    ):
         raise InputError(
             f"{path} must describe WordPiece with a BertNormalizer, found "
             f"{kinds[0]} with {kinds[1]}; give a folder with vocab.txt"
