@@ -69,7 +69,9 @@ class AdversarialClassifier(keras.Model):
         self.num_classes = num_classes
         self.adversary = adversary
         self.dropout = dropout
-        self.head_dropout = keras.layers.Dropout(dropout, name="head_dropout")
+        self.head_dropout = keras.layers.Dropout(
+            dropout, dtype=self.dtype_policy, name="head_dropout"
+        )
         # Logits stay in float32 under every precision policy.
         self.head = keras.layers.Dense(
             num_classes,

@@ -33,6 +33,10 @@ class TokenizedExamples:
     def __len__(self):
         return len(self.labels)
 
+    def order_by_length(self):
+        """Returns the examples' indices, from the shortest to the longest."""
+        return np.argsort(self.token_ids.row_lengths(), kind="stable")
+
 
 def tokenize(examples, tokenizer, name="texts"):
     """Tokenizes a split once, before any epoch.
@@ -152,7 +156,7 @@ def evaluation_batches(tokenized, batch_size):
         `tf.data.Dataset`, as `training_batches` gives it. `index` tells which
         example a row is.
     """
-    order = np.argsort(tokenized.token_ids.row_lengths(), kind="stable")
+    order = tokenized.order_by_length()
     rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
     return _gather(rows, tokenized)
 

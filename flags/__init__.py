@@ -1,0 +1,1 @@
+"""Definitions of the binaries' flags: a module a concern."""

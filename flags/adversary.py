@@ -1,0 +1,53 @@
+"""Flags of the method and of its adversary."""
+
+from absl import flags
+
+METHOD = flags.DEFINE_enum(
+    "method",
+    "freelb",
+    ["baseline", "freelb", "carl", "rar", "carl_rar"],
+    "How to train: baseline (plain training) or freelb (on adversarial word "
+    "embeddings). carl, rar and carl_rar are not in this version.",
+)
+STEPS = flags.DEFINE_integer(
+    "adv_steps",
+    3,
+    "n: forward and backward passes an update. The paper searches 2 to 4.",
+    lower_bound=1,
+)
+STEP_SIZE = flags.DEFINE_float(
+    "adv_step_size",
+    0.1,
+    "alpha: length of an ascent step, in the units of the word embeddings. "
+    "The paper searches 0.01 to 0.2.",
+)
+INIT_MAGNITUDE = flags.DEFINE_float(
+    "adv_init_magnitude",
+    0.0,
+    "gamma: size of the random start; 0 starts at the clean embeddings. The "
+    "paper searches 0 to 0.8.",
+    lower_bound=0.0,
+)
+MAX_NORM = flags.DEFINE_float(
+    "adv_max_norm",
+    0.0,
+    "epsilon: largest L2 norm of an example's perturbation; 0 means no "
+    "limit. The paper searches 0 to 0.5.",
+    lower_bound=0.0,
+)
+
+flags.register_validator(
+    STEP_SIZE.name, lambda value: value > 0, "must be greater than 0"
+)
+
+
+def adversary():
+    """Returns the `tfadv.FreeLB` that the flags describe."""
+    from tfadv.adversary import FreeLB
+
+    return FreeLB(
+        steps=STEPS.value,
+        step_size=STEP_SIZE.value,
+        init_magnitude=INIT_MAGNITUDE.value,
+        max_norm=MAX_NORM.value,
+    )

@@ -1,0 +1,171 @@
+"""What happens around the training steps, as Keras callbacks."""
+
+import json
+import math
+import os
+import pathlib
+import time
+
+import keras
+import tensorflow as tf
+
+from tfadv import run_folder
+from tfadv.errors import InputError
+
+
+class BestWeights(keras.callbacks.Callback):
+    """Keeps the weights of the epoch that is best on the dev split.
+
+    The file is written beside the old one and then renamed, so that a run
+    that ends while it writes leaves the last good weights in place.
+
+    Args:
+        path: path of the file, ending in `.weights.h5`.
+        monitor: string, the metric to maximise. Where the logs lack it (there
+            is no dev split), the last epoch's weights are kept.
+
+    Attributes:
+        best_epoch: int, from 1, or `None` before the first epoch has ended.
+        best_value: float, the metric in that epoch, or `None`.
+    """
+
+    def __init__(self, path, monitor="val_accuracy"):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self.monitor = monitor
+        self.best_epoch = None
+        self.best_value = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor)
+        if None not in (value, self.best_value) and value <= self.best_value:
+            return
+        partial = self.path.with_name(run_folder.PARTIAL + self.path.name)
+        self.model.save_weights(partial)
+        os.replace(partial, self.path)
+        self.best_epoch, self.best_value = epoch + 1, value
+
+
+class MetricsFile(keras.callbacks.Callback):
+    """Appends a line of JSON an epoch: its number, seconds and all metrics.
+
+    Args:
+        path: path of the file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        line = {
+            "epoch": epoch + 1,
+            "seconds": round(time.perf_counter() - self._start, 3),
+            **{name: float(value) for name, value in (logs or {}).items()},
+        }
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class PassSummaries(keras.callbacks.Callback):
+    """Writes what each of the adversary's passes saw to TensorBoard.
+
+    An epoch's means of loss, accuracy and norm of delta, as the scalars
+    `pass_1/loss`, `pass_1/accuracy`, `pass_1/delta_norm`, `pass_2/loss` ...
+
+    Args:
+        log_dir: path of the folder.
+    """
+
+    def __init__(self, log_dir):
+        super().__init__()
+        self.log_dir = log_dir
+        self._table = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._table = None
+
+    def on_test_begin(self, logs=None):
+        # The dev split's evaluation resets all metrics before the epoch ends.
+        self._table = self._read()
+
+    def on_epoch_end(self, epoch, logs=None):
+        table = self._read() if self._table is None else self._table
+        if table is None:
+            return
+        writer = tf.summary.create_file_writer(str(self.log_dir))
+        with writer.as_default(step=epoch):
+            for index, row in enumerate(table):
+                columns = self.model.pass_statistics.COLUMNS
+                for name, value in zip(columns, row, strict=True):
+                    tf.summary.scalar(f"pass_{index + 1}/{name}", value)
+        writer.close()
+
+    def _read(self):
+        statistics = self.model.pass_statistics
+        return None if statistics is None else statistics.result().numpy()
+
+
+class StopAtStep(keras.callbacks.Callback):
+    """Ends training after a number of steps, in the middle of an epoch.
+
+    Args:
+        max_steps: int, counted over all epochs.
+    """
+
+    def __init__(self, max_steps):
+        super().__init__()
+        self.max_steps = max_steps
+        self._steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        if self._steps >= self.max_steps:
+            self.model.stop_training = True
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends training with an error when the loss is not finite any more.
+
+    Raises:
+        InputError: in the first step with such a loss.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss became {loss} in step {batch + 1} of epoch "
+                f"{self._epoch}; lower --learning_rate or --adv_step_size, "
+                "or train with --precision=float32"
+            )
+
+
+class StepTimer(keras.callbacks.Callback):
+    """Times the training steps alone, without the first, which traces.
+
+    Attributes:
+        seconds: float, in all timed steps.
+        steps: int, how many they are.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = 0.0
+        self.steps = 0
+        self._first = True
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not self._first:
+            self.seconds += time.perf_counter() - self._start
+            self.steps += 1
+        self._first = False

@@ -1,0 +1,122 @@
+"""How the binaries start, fail and remember their flags."""
+
+import contextlib
+import importlib
+import os
+import pathlib
+import sys
+
+from absl import app, flags
+
+from tfadv.errors import InputError
+
+
+def run(main, flag_modules):
+    """Runs a binary: parses its flags, calls `main()`, reports bad input.
+
+    Bad input, a flag's or a file's, ends the process with code 2 and one
+    line on stderr.
+
+    Args:
+        main: callable without arguments.
+        flag_modules: the modules of `tfadv.flags` whose flags `--help` lists.
+    """
+    # absl lists the flags of a binary's own module, and of those it adopts.
+    for module in flag_modules:
+        for flag in flags.FLAGS.flags_by_module_dict()[module.__name__]:
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+    def guarded(argv):
+        del argv
+        try:
+            main()
+        except InputError as error:
+            fail(error)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def import_tensorflow():
+    """Imports TensorFlow without its notes on the machine's drivers.
+
+    They come from C++ while the library loads, whatever the log level, and
+    would drown the one line that an error has.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def fail(error):
+    """Ends the process with code 2 and one line on stderr."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(argv):
+    if any(arg in ("--help", "-help", "-h", "--helpfull") for arg in argv[1:]):
+        # absl's own parser prints the help and exits.
+        return app.parse_flags_with_usage(
+            ["--help" if arg == "-h" else arg for arg in argv]
+        )
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(f"{error}; --help lists all flags")
+    if len(rest) > 1:
+        fail(f"{rest[1]!r} is not a flag; --help lists all flags")
+    return rest
+
+
+def flagfile_text(left_out):
+    """Writes the flags of this process as a flagfile.
+
+    Args:
+        left_out: names of flags that are not written.
+
+    Returns:
+        string: a line a flag that has a value.
+    """
+    lines = []
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if not module.startswith("tfadv."):
+            continue
+        lines += [
+            flag.serialize()
+            for flag in defined
+            if flag.value is not None and flag.name not in left_out
+        ]
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def read_flagfile(path, names):
+    """Sets flags to what a run's `flags.cfg` has for them.
+
+    Args:
+        path: path of the file.
+        names: the flags to take; others in the file are passed over.
+
+    Raises:
+        InputError: the file is missing or has a flag that does not exist.
+    """
+    path = pathlib.Path(path)
+    with contextlib.suppress(FileNotFoundError):
+        wanted = tuple(f"--{name}=" for name in names)
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for line in lines:
+            if line.startswith(wanted):
+                name, _, value = line.removeprefix("--").partition("=")
+                flags.FLAGS[name].parse(value)
+        return
+    raise InputError(
+        f"{path} is missing; say with --dataset or the file flags which data "
+        "to read"
+    )

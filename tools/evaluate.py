@@ -1,0 +1,69 @@
+r"""Measures a trained run on clean text.
+
+Writes evaluation.json: accuracy, loss, number of examples, confusion matrix.
+
+  python -m tools.evaluate --run_dir=runs/freelb
+  python -m tools.evaluate --run_dir=runs/freelb --test_file=mine.csv \
+      --output_dir=results/mine
+"""
+
+import json
+import pathlib
+import sys
+
+from tfadv import command_line
+from tfadv.errors import InputError
+from tfadv.flags import data, output, run
+
+
+def main():
+    """Opens the run, reads the split, measures, writes."""
+    from tfadv import run_folder
+
+    folder = pathlib.Path(run.RUN_DIR.value)
+    description = run_folder.read_description(folder)
+    output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
+    path = output_dir / run_folder.EVALUATION
+    if path.exists() and not output.OVERWRITE.value:
+        raise InputError(
+            f"{path} is there already; give --overwrite to replace it, or "
+            "another --output_dir"
+        )
+    data.default_to_run(folder)
+    name, examples = data.load_split(
+        run.SPLIT.value, description["label_names"]
+    )
+
+    command_line.import_tensorflow()
+    from tfadv import evaluation
+    from tfadv.data import batching
+
+    trained = run_folder.load(folder)
+    measured = evaluation.evaluate(
+        trained.classifier,
+        batching.tokenize(examples, trained.tokenizer),
+        verbose=1,
+    )
+    measured = {
+        "run_dir": str(folder),
+        "dataset": name,
+        "split": run.SPLIT.value,
+        "label_names": description["label_names"],
+        **measured,
+    }
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        run_folder.write_json(path, measured)
+    except OSError as error:
+        raise run_folder.unwritable(output_dir, error) from error
+    json.dump(measured, sys.stdout, indent=2)
+    print()
+
+
+def start():
+    """Starts the binary."""
+    command_line.run(main, [run, data, output])
+
+
+if __name__ == "__main__":
+    start()
