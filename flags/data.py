@@ -54,7 +54,9 @@ def load_dataset():
             "of your own"
         )
     if not files:
-        return catalogue.load(DATASET.value or "movie_reviews")
+        # Set, not only used, so that flags.cfg tells it.
+        flags.FLAGS.dataset = DATASET.value or "movie_reviews"
+        return catalogue.load(DATASET.value)
     if not TRAIN_FILE.value:
         raise InputError(
             f"--{files[0].name}={files[0].value} needs --train_file beside "

@@ -79,9 +79,7 @@ class FreeLB:
 
     def ascend(self, delta, gradient, padding_mask):
         """Returns the next pass's delta: one step, then the projection."""
-        delta = perturbation.step(
-            delta, gradient, padding_mask, self.step_size
-        )
+        delta = perturbation.step(delta, gradient, padding_mask, self.step_size)
         return perturbation.project(delta, self.max_norm)
 
     def run(self, one_pass, delta, padding_mask, state):

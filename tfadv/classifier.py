@@ -96,22 +96,54 @@ class AdversarialClassifier(keras.Model):
 
     def train_step(self, data):
         """Trains on one batch: n passes, one update of the parameters."""
-        if self.adversary is None:
-            return super().train_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        gradients, y_pred, statistics = self.adversarial_gradients(
-            x, y, sample_weight
-        )
+        if self.adversary is None:
+            gradients, y_pred, loss = self.plain_gradients(x, y, sample_weight)
+        else:
+            gradients, y_pred, statistics = self.adversarial_gradients(
+                x, y, sample_weight
+            )
+            loss = tf.reduce_mean(statistics[:, 0])
         self.optimizer.apply_gradients(gradients)
         batch = tf.shape(y_pred)[0]
         loss_metric = next(m for m in self.metrics if m.name == "loss")
-        loss_metric.update_state(
-            tf.reduce_mean(statistics[:, 0]), sample_weight=batch
-        )
-        self.pass_statistics.update_state(statistics, sample_weight=batch)
+        loss_metric.update_state(loss, sample_weight=batch)
         results = self.compute_metrics(x, y, y_pred, sample_weight)
-        results["delta_norm"] = self.pass_statistics.result()[-1, -1]
+        if self.adversary is not None:
+            self.pass_statistics.update_state(statistics, sample_weight=batch)
+            results["delta_norm"] = self.pass_statistics.result()[-1, -1]
         return results
+
+    def plain_gradients(self, x, y, sample_weight=None):
+        """Computes the parameter gradients without an adversary.
+
+        Gradients are dense: the one of the word embeddings comes as a list of
+        rows in which a token of the batch that occurs twice has two, and of
+        such a list Keras takes wrong norms (for clipping) and wrong second
+        moments.
+
+        Args:
+            x: dict, as in `call`.
+            y: labels, as the compiled loss takes them.
+            sample_weight: tensor of shape `[batch]`, or `None`.
+
+        Returns:
+            A list of `(gradient, weight)`, in the order of
+            `trainable_weights`; the logits; and the loss.
+        """
+        with tf.GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, sample_weight)
+            scaled = self.optimizer.scale_loss(loss)
+        weights = self.trainable_weights
+        gradients = tape.gradient(
+            scaled,
+            weights,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        gradients = map(tf.convert_to_tensor, gradients)
+        pairs = list(zip(gradients, weights, strict=True))
+        return pairs, y_pred, _unscale_for_replicas(loss)
 
     def adversarial_gradients(self, x, y, sample_weight=None):
         """Computes the parameter gradients averaged over the passes.
@@ -122,9 +154,10 @@ class AdversarialClassifier(keras.Model):
             sample_weight: tensor of shape `[batch]`, or `None`.
 
         Returns:
-            A list of `(gradient, weight)`, all dense; the last pass's logits;
-            and the passes' statistics, float32 of shape `[steps, 3]` with the
-            columns of `PassStatistics`.
+            A list of `(gradient, weight)`, all dense, in the order of
+            `trainable_weights`; the last pass's logits; and the passes'
+            statistics, float32 of shape `[steps, 3]` with the columns of
+            `PassStatistics`.
 
         Reference:
          - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
@@ -191,15 +224,17 @@ class AdversarialClassifier(keras.Model):
             looked_up,
             output_gradients=tf.cast(delta_total, embeddings.dtype),
         )
-        gradients = [
-            *zip(gradients, weights, strict=True),
-            *zip(
-                map(tf.convert_to_tensor, looked_up_gradients),
-                looked_up,
+        gradients = dict(
+            zip(
+                map(id, [*weights, *looked_up]),
+                [*gradients, *map(tf.convert_to_tensor, looked_up_gradients)],
                 strict=True,
-            ),
-        ]
-        return gradients, y_pred, statistics
+            )
+        )
+        # An optimizer's state is saved in the order in which it first sees
+        # the weights, and loaded in that of trainable_weights.
+        pairs = [(gradients[id(w)], w) for w in self.trainable_weights]
+        return pairs, y_pred, statistics
 
     def get_metrics_result(self):
         """Returns the metrics' values, without the table of the passes.

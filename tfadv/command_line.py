@@ -11,15 +11,17 @@ from absl import app, flags
 from tfadv.errors import InputError
 
 
-def run(main, flag_modules):
-    """Runs a binary: parses its flags, calls `main()`, reports bad input.
+def run(main, flag_modules, takes_arguments=False):
+    """Runs a binary: parses its flags, calls `main`, reports bad input.
 
     Bad input, a flag's or a file's, ends the process with code 2 and one
     line on stderr.
 
     Args:
-        main: callable without arguments.
+        main: callable without arguments, or of the list of arguments that
+            are not flags.
         flag_modules: the modules of `tfadv.flags` whose flags `--help` lists.
+        takes_arguments: bool, whether `main` takes that list.
     """
     # absl lists the flags of a binary's own module, and of those it adopts.
     for module in flag_modules:
@@ -27,9 +29,11 @@ def run(main, flag_modules):
             flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
     def guarded(argv):
-        del argv
+        arguments = argv[1:]
+        if arguments and not takes_arguments:
+            fail(f"{arguments[0]!r} is not a flag; --help lists all flags")
         try:
-            main()
+            main(arguments) if takes_arguments else main()
         except InputError as error:
             fail(error)
 
@@ -68,12 +72,9 @@ def _parse(argv):
             ["--help" if arg == "-h" else arg for arg in argv]
         )
     try:
-        rest = flags.FLAGS(argv)
+        return flags.FLAGS(argv)
     except flags.Error as error:
         fail(f"{error}; --help lists all flags")
-    if len(rest) > 1:
-        fail(f"{rest[1]!r} is not a flag; --help lists all flags")
-    return rest
 
 
 def flagfile_text(left_out):

@@ -1,6 +1,7 @@
 """A pretrained KerasHub backbone, opened at its word embeddings."""
 
 import contextlib
+import json
 import pathlib
 import shutil
 import tempfile
@@ -164,8 +165,10 @@ class Encoder(keras.layers.Layer):
         if "model_type" in config:
             activation = config.get("hidden_act")
             _check_hugging_face_config(folder, config, dropout)
-            # KerasHub reads one dropout for ALBERT and none for BERT.
+            # KerasHub reads one dropout for ALBERT and none for BERT, and
+            # takes every BERT to have two segments.
             settings["dropout"] = config.get("hidden_dropout_prob")
+            settings["num_segments"] = config.get("type_vocab_size", 2)
         if dropout is not None:
             settings["dropout"] = dropout
         backbone = _load(
@@ -196,8 +199,10 @@ class Encoder(keras.layers.Layer):
         Returns:
             dict, as in `call`.
         """
+        # Keras refuses a mixture of tensors and arrays.
+        rest = [inputs["segment_ids"], inputs["padding_mask"]]
         return self._second_half(
-            [embeddings, inputs["segment_ids"], inputs["padding_mask"]],
+            [embeddings, *map(keras.ops.convert_to_tensor, rest)],
             training=training,
         )
 
@@ -300,6 +305,7 @@ def _load(folder, backbone_class, family, load_weights, settings):
                 str(source), load_weights=load_weights, **settings
             )
     except (
+        AttributeError,
         KeyError,
         OSError,
         TypeError,
@@ -321,20 +327,32 @@ def _keras_hub_layout(folder, family, load_weights):
     A classifier's checkpoint calls them `albert.pooler.weight`, a bare
     encoder's `pooler.weight`; KerasHub reads the first form alone.
     """
-    path = folder / "model.safetensors"
-    prefixed = True
-    if load_weights and family == "albert" and path.exists():
-        with safetensors.safe_open(path, framework="np") as tensors:
-            prefixed = any(n.startswith("albert.") for n in tensors.keys())
-    if prefixed:
+    names = {}
+    if load_weights and family == "albert":
+        for path in _safetensors_files(folder):
+            with safetensors.safe_open(path, framework="np") as tensors:
+                names |= dict.fromkeys(tensors.keys(), path)
+    if not names or any(name.startswith("albert.") for name in names):
         yield folder
         return
     with tempfile.TemporaryDirectory() as renamed:
         renamed = pathlib.Path(renamed)
         shutil.copy(folder / "config.json", renamed)
-        tensors = safetensors.numpy.load_file(path)
+        tensors = {}
+        for path in set(names.values()):
+            tensors |= safetensors.numpy.load_file(path)
         safetensors.numpy.save_file(
             {f"albert.{name}": value for name, value in tensors.items()},
             renamed / "model.safetensors",
         )
         yield renamed
+
+
+def _safetensors_files(folder):
+    """Lists the files of weights; a large checkpoint has an index of them."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        return [folder / name for name in sorted(set(weight_map.values()))]
+    path = folder / "model.safetensors"
+    return [path] if path.exists() else []

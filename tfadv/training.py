@@ -165,6 +165,8 @@ def _fit(classifier, splits, settings, folder, steps_per_epoch, total_steps):
         ),
         steps_per_epoch=steps_per_epoch,
         epochs=-(-total_steps // steps_per_epoch),
+        # The batches are shuffled already.
+        shuffle=False,
         validation_data=dev,
         callbacks=[
             timer,

@@ -62,9 +62,7 @@ def tokenize(examples, tokenizer, name="texts"):
         tokenizer.tokenize(
             tf.constant(examples.texts[start : start + _TEXTS_AT_ONCE])
         )
-        for start in tqdm(
-            starts, f"tokenizing {name}", disable=len(starts) < 4
-        )
+        for start in tqdm(starts, f"tokenizing {name}", disable=len(starts) < 4)
     ]
     return TokenizedExamples(
         token_ids=tf.concat(parts, axis=0),

@@ -1,0 +1,63 @@
+# What people do every day. `make demo` and `make test` need Python 3.11 or
+# newer, and nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+TEST := TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m pytest
+# One process a core; TensorFlow's own threads would fight over them.
+FAST := -m "not slow" -n 2 --dist loadgroup
+DEMO := runs/demo
+
+.PHONY: help demo test test-slow test-torch lint format clean
+
+help:
+	@echo "make demo       train the baseline and FreeLB on real reviews"
+	@echo "make test       lint, then the fast tests"
+	@echo "make test-slow  all tests, minutes to hours"
+	@echo "make test-torch the fast tests, with the PyTorch reference live"
+	@echo "make lint       check style; make format mends it"
+	@echo "make clean      delete the environment and the demo's runs"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: setup.py pyproject.toml | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+$(VENV)/installed-torch: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[torch]"
+	@touch $@
+
+# results.json is what a run writes last: with it, the run is whole, and a
+# second `make demo` takes it as it is.
+$(DEMO)/%/results.json: flags/experiments/demo_%.cfg | $(VENV)/installed
+	$(RUN) -m tools.train --flagfile=$< --output_dir=$(@D) --overwrite
+
+demo: $(DEMO)/baseline/results.json $(DEMO)/freelb/results.json
+	@$(RUN) -m tools.report $(^D) --output_dir=$(DEMO)/report --overwrite
+
+test: $(VENV)/installed-test lint
+	$(TEST) $(FAST)
+
+test-slow: $(VENV)/installed-test
+	$(TEST)
+
+test-torch: $(VENV)/installed-torch
+	$(TEST) $(FAST)
+
+lint: $(VENV)/installed-test
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+
+format: $(VENV)/installed-test
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+clean:
+	rm -rf $(VENV) $(DEMO)

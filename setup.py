@@ -1,0 +1,63 @@
+"""Packaging: everything is installed below `tfadv`, nothing beside it.
+
+`tfadv/flags` and `tfadv/tools` are links to the top-level folders, so that an
+installed copy has them as `tfadv.flags` and `tfadv.tools` and no package of
+another project can clash with names as common as these.
+"""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_ROOT = pathlib.Path(__file__).parent
+_VERSION = re.search(
+    r'__version__ = "(.+)"', (_ROOT / "tfadv" / "__init__.py").read_text()
+)[1]
+
+setup(
+    name="tfadv",
+    version=_VERSION,
+    description=(
+        "Adversarial training of text classifiers in Keras and TensorFlow"
+    ),
+    long_description=(_ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["tfadv", "tfadv.*"]),
+    package_data={"tfadv.flags": ["experiments/*.cfg"]},
+    # The tested ends of these ranges are in WORKSPACE.md.
+    install_requires=[
+        "absl-py>=2.1",
+        "huggingface_hub>=0.34",
+        "keras>=3.13,<3.16",
+        "keras-hub>=0.28,<0.33",
+        "numpy>=1.26",
+        "safetensors>=0.4.5",
+        "tensorboard>=2.20,<2.22",
+        "tensorflow>=2.20,<2.22",
+        "tensorflow-text>=2.20,<2.22",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff==0.17.*",
+            "sentencepiece>=0.2",
+            "transformers>=5",
+        ],
+        # The independent reference. On Linux plain `pip install torch` brings
+        # a CUDA build of several GB; a CPU build is enough.
+        "torch": ["torch==2.13.0"],
+    },
+    entry_points={
+        "console_scripts": [
+            "tfadv-train = tfadv.tools.train:start",
+            "tfadv-evaluate = tfadv.tools.evaluate:start",
+            "tfadv-report = tfadv.tools.report:start",
+        ]
+    },
+)

@@ -1,0 +1,287 @@
+"""The binaries, as people call them."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests import tiny_run
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def call(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder with an encoder, good files and bad ones."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "encoder").mkdir()
+    tiny_run.encoder_folder(folder / "encoder")
+    dataset = tiny_run.dataset()
+    for split in ("train", "dev", "test"):
+        tiny_run.write_csv(folder / f"{split}.csv", getattr(dataset, split))
+    (folder / "empty.csv").write_text("")
+    (folder / "latin.csv").write_bytes(b"text,label\ngood,1\ncaf\xe9,0\n")
+    (folder / "one_class.csv").write_text("text,label\ngood,1\nfine,1\n")
+    (folder / "unknown.csv").write_text("text,label\ngood,good\nbad,ugly\n")
+    (folder / "no_weights").mkdir()
+    for name in ("config.json", "vocab.txt"):
+        (folder / "no_weights" / name).write_text(
+            (folder / "encoder" / name).read_text()
+        )
+    (folder / "other_family").mkdir()
+    (folder / "other_family" / "config.json").write_text(
+        '{"model_type": "distilbert"}'
+    )
+    (folder / "used").mkdir()
+    (folder / "used" / "results.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(data):
+    """A run of the binary: its folder and what it printed."""
+    called = call(
+        "tools.train",
+        f"--train_file={data}/train.csv",
+        f"--dev_file={data}/dev.csv",
+        f"--test_file={data}/test.csv",
+        f"--encoder={data}/encoder",
+        f"--output_dir={data}/run",
+        "--max_length=16",
+        "--epochs=1",
+        "--adv_steps=2",
+    )
+    assert called.returncode == 0, called.stderr
+    return data / "run", called
+
+
+BAD_INPUT = {
+    "no output": ([], "--output_dir"),
+    "unknown flag": (["--output_dir={out}", "--alpha=1"], "alpha"),
+    "not a flag": (["--output_dir={out}", "carl"], "'carl' is not a flag"),
+    "n too small": (["--output_dir={out}", "--adv_steps=0"], "--adv_steps=0"),
+    "n no number": (["--output_dir={out}", "--adv_steps=x"], "--adv_steps=x"),
+    "alpha zero": (
+        ["--output_dir={out}", "--adv_step_size=0"],
+        "--adv_step_size=0",
+    ),
+    "alpha NaN": (
+        ["--output_dir={out}", "--adv_step_size=nan"],
+        "--adv_step_size=nan",
+    ),
+    "epsilon negative": (
+        ["--output_dir={out}", "--adv_max_norm=-1"],
+        "--adv_max_norm=-1",
+    ),
+    "rate zero": (
+        ["--output_dir={out}", "--learning_rate=0"],
+        "--learning_rate=0",
+    ),
+    "unknown method": (["--output_dir={out}", "--method=pgd"], "--method=pgd"),
+    "unknown dataset": (["--output_dir={out}", "--dataset=imdb"], "imdb"),
+    "no flagfile": (["--flagfile=none.cfg"], "none.cfg"),
+    "dataset and file": (
+        ["--output_dir={out}", "--dataset=movie_reviews", "--train_file=a.csv"],
+        "clash",
+    ),
+    "dev file alone": (
+        ["--output_dir={out}", "--dev_file={data}/dev.csv"],
+        "needs --train_file",
+    ),
+    "missing file": (
+        ["--output_dir={out}", "--train_file={data}/none.csv"],
+        "none.csv: there is no such file",
+    ),
+    "empty file": (
+        ["--output_dir={out}", "--train_file={data}/empty.csv"],
+        "the file is empty",
+    ),
+    "wrong column": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--text_column=sentence",
+        ],
+        "there is no column 'sentence', only 'text', 'label'",
+    ),
+    "unknown label": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--dev_file={data}/unknown.csv",
+        ],
+        "unknown.csv, line 3: the label 'ugly'",
+    ),
+    "not UTF-8": (
+        ["--output_dir={out}", "--train_file={data}/latin.csv"],
+        "latin.csv, line 3: the byte 0xe9 is not UTF-8",
+    ),
+    "one class": (
+        ["--output_dir={out}", "--train_file={data}/one_class.csv"],
+        "every label is '1'",
+    ),
+    "folder in use": (["--output_dir={data}/used"], "already holds a run"),
+    "no encoder": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--encoder={data}/none",
+        ],
+        "expected a folder, found none",
+    ),
+    "no weights": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--encoder={data}/no_weights",
+            "--max_length=16",
+        ],
+        "has no weights: expected model.safetensors",
+    ),
+    "another family": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--encoder={data}/other_family",
+        ],
+        "distilbert",
+    ),
+    "NaN loss": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--encoder={data}/encoder",
+            "--learning_rate=1e30",
+            "--max_length=16",
+            "--adv_steps=2",
+        ],
+        "the loss became",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
+    arguments, message = BAD_INPUT[case]
+    places = {"data": data, "out": tmp_path / "out"}
+    called = call("tools.train", *(a.format(**places) for a in arguments))
+    assert called.returncode == 2, called.stderr
+    assert called.stderr.count("\n") == 1, called.stderr
+    assert called.stderr.startswith("error: ")
+    assert message in called.stderr
+    # A NaN is found only when training has begun.
+    assert case == "NaN loss" or not (tmp_path / "out").exists()
+    assert (data / "used" / "results.json").read_text() == "{}"
+
+
+def test_help_explains_the_flags_without_tensorflow(tmp_path):
+    # A TensorFlow that cannot be imported comes first on the path.
+    (tmp_path / "tensorflow.py").write_text("raise RuntimeError")
+    for tool in ("train", "evaluate", "report"):
+        called = call(f"tools.{tool}", "--help", PYTHONPATH=str(tmp_path))
+        assert "--output_dir" in called.stdout, called.stderr
+        assert called.stderr == ""
+    called = call("tools.train", "--help", PYTHONPATH=str(tmp_path))
+    for flag in ("method", "encoder", "adv_steps", "train_file", "epochs"):
+        assert f"--[no]{flag}" in called.stdout or f"--{flag}" in called.stdout
+
+
+def test_train_prints_its_results_and_writes_them(run):
+    folder, called = run
+    written = json.loads((folder / "results.json").read_text())
+    assert written["method"] == "freelb"
+    assert called.stdout.rstrip().endswith(json.dumps(written, indent=2))
+
+
+def test_flags_cfg_runs_the_same_again(run, data):
+    folder, _ = run
+    assert "--output_dir" not in (folder / "flags.cfg").read_text()
+    called = call(
+        "tools.train",
+        f"--flagfile={folder}/flags.cfg",
+        f"--output_dir={data}/again",
+    )
+    assert called.returncode == 0, called.stderr
+    first, second = (
+        json.loads((path / "metrics.jsonl").read_text())
+        for path in (folder, data / "again")
+    )
+    del first["seconds"], second["seconds"]
+    assert first == second
+
+
+def test_evaluate_measures_the_runs_own_split_or_another_file(run, data):
+    folder, _ = run
+    results = json.loads((folder / "results.json").read_text())
+    called = call("tools.evaluate", f"--run_dir={folder}")
+    assert called.returncode == 0, called.stderr
+    measured = json.loads((folder / "evaluation.json").read_text())
+    assert measured["accuracy"] == results["test_accuracy"]
+    assert measured["dataset"] == f"{data}/test.csv"
+    called = call(
+        "tools.evaluate",
+        f"--run_dir={folder}",
+        f"--dev_file={data}/dev.csv",
+        "--split=dev",
+        f"--output_dir={data}/on_dev",
+    )
+    assert called.returncode == 0, called.stderr
+    measured = json.loads((data / "on_dev" / "evaluation.json").read_text())
+    assert measured["accuracy"] == results["dev_accuracy"]
+    assert measured["examples"] == 24
+
+
+def test_evaluate_refuses_in_one_line(run, data):
+    folder, _ = run
+    (folder / "evaluation.json").write_text("kept")
+    cases = {
+        f"--run_dir={data}": "not the folder of a run",
+        f"--run_dir={folder}": "--overwrite",
+        f"--run_dir={folder} --output_dir={data}/x --test_file={data}/unknown"
+        ".csv": "line 3: the label 'ugly'",
+        f"--run_dir={folder} --output_dir={data}/x --dataset=movie_reviews": (
+            "the classifier bad, good"
+        ),
+    }
+    for arguments, message in cases.items():
+        called = call("tools.evaluate", *arguments.split())
+        assert called.returncode == 2, called.stderr
+        assert called.stderr.count("\n") == 1, called.stderr
+        assert message in called.stderr
+    assert (folder / "evaluation.json").read_text() == "kept"
+
+
+def test_report_has_a_row_a_run(run, data):
+    folder, _ = run
+    called = call("tools.report", folder, folder, f"--output_dir={data}/report")
+    assert called.returncode == 0, called.stderr
+    lines = (data / "report" / "report.md").read_text().splitlines()
+    assert len(lines) == 4
+    assert "test accuracy" in lines[0]
+    assert lines[2].startswith("| freelb")
+    assert lines[2] in called.stdout
+
+
+def test_report_refuses_in_one_line(data):
+    for arguments, message in (
+        ([], "no run folders"),
+        ([data / "encoder"], "not the folder of a run"),
+    ):
+        called = call("tools.report", *arguments)
+        assert called.returncode == 2
+        assert called.stderr.count("\n") == 1
+        assert message in called.stderr

@@ -1,0 +1,53 @@
+"""A dataset and an encoder on which training takes a second."""
+
+import numpy as np
+
+from tests import checkpoints
+from tfadv.data.examples import Examples, TextDataset
+
+WORDS = ["good", "bad", "the", "film", "is", "a", "plot", "dull", "fine"]
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+
+
+def encoder_folder(folder):
+    """Writes a random BERT checkpoint with its vocabulary."""
+    config = checkpoints.bert_config(len(PIECES), 8, 2, 1, 16, 24)
+    case = checkpoints.Case("tiny", config, seed=3, batch=1, tokens=1)
+    checkpoints.write_checkpoint(
+        folder, config, checkpoints.random_tensors(case)
+    )
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    return folder
+
+
+def examples(count, seed):
+    """Makes sentences whose class is one of their words."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count).astype(np.int32)
+    texts = []
+    for label in labels:
+        words = list(rng.choice(WORDS[2:], rng.integers(1, 12)))
+        words.insert(rng.integers(0, len(words) + 1), ("bad", "good")[label])
+        texts.append(" ".join(words))
+    return Examples(texts, labels)
+
+
+def dataset(dev=24, test=24):
+    """Makes a dataset; a split of no examples is none."""
+    return TextDataset(
+        name="tiny",
+        label_names=("bad", "good"),
+        train=examples(90, seed=0),
+        dev=examples(dev, seed=1) if dev else None,
+        test=examples(test, seed=2) if test else None,
+    )
+
+
+def write_csv(path, examples, label_names=("bad", "good")):
+    """Writes a split as a CSV file with the columns `text` and `label`."""
+    rows = [
+        f"{text},{label_names[label]}"
+        for text, label in zip(examples.texts, examples.labels, strict=True)
+    ]
+    path.write_text("\n".join(["text,label", *rows]) + "\n")
+    return path
