@@ -35,7 +35,14 @@ def rows_of(x, index):
     return {key: value[index] for key, value in x.items()}
 
 
-def make(encoder, kind, dropout=0.0, cls=AdversarialClassifier, **options):
+def make(
+    encoder,
+    kind,
+    dropout=0.0,
+    cls=AdversarialClassifier,
+    built=True,
+    **options,
+):
     """A compiled classifier of three classes; equal calls give equal ones."""
     adversary = KINDS[kind] and FreeLB(**KINDS[kind])
     classifier = cls(encoder, 3, adversary=adversary, dropout=dropout)
@@ -48,6 +55,10 @@ def make(encoder, kind, dropout=0.0, cls=AdversarialClassifier, **options):
         **options,
     }
     classifier.compile(**settings)
+    # Or TensorFlow traces the first step twice: with its variables' creation
+    # and without.
+    if built:
+        classifier.optimizer.build(classifier.trainable_variables)
     return classifier
 
 
@@ -87,7 +98,7 @@ def all_equal(actual, expected):
 
 
 Training = collections.namedtuple(
-    "Training", "kind classifier history logs epochs folder data"
+    "Training", "kind classifier history steps epochs folder data"
 )
 
 
@@ -107,7 +118,7 @@ def training(request, tiny_encoder, tmp_path_factory):
         ],
     )
     x, y = batch()
-    logs, epochs = [], []
+    steps, epochs = [], []
     history = fit(
         classifier,
         x,
@@ -120,15 +131,13 @@ def training(request, tiny_encoder, tmp_path_factory):
                 folder / "{epoch}.weights.h5", save_weights_only=True
             ),
             keras.callbacks.LambdaCallback(
-                on_train_batch_end=lambda step, values: logs.append(
-                    dict(values)
-                ),
-                on_epoch_end=lambda epoch, values: epochs.append(epoch),
+                on_train_batch_end=lambda batch, logs: steps.append(logs),
+                on_epoch_end=lambda epoch, logs: epochs.append(epoch),
             ),
         ],
     )
     return Training(
-        request.param, classifier, history, logs, epochs, folder, (x, y)
+        request.param, classifier, history, steps, epochs, folder, (x, y)
     )
 
 
@@ -149,9 +158,9 @@ def test_history_has_loss_metrics_and_the_norm_of_delta(training):
 
 def test_callbacks_see_every_batch_and_epoch(training):
     assert training.epochs == [0, 1, 2]
-    assert len(training.logs) == 3 * 4
+    assert len(training.steps) == 3 * 4
     names = {k for k in training.history if not k.startswith("val_")}
-    assert all(set(logs) == names for logs in training.logs)
+    assert all(set(logs) == names for logs in training.steps)
 
 
 def test_training_lowers_the_loss(training):
@@ -188,18 +197,23 @@ def test_saved_weights_load_into_a_classifier_of_either_kind(
     np.testing.assert_array_equal(other(x), training.classifier(x))
 
 
-@each_kind
-@pytest.mark.parametrize("end", ["classifier.keras", "only.weights.h5"])
+@pytest.mark.parametrize(
+    ("kind", "end"),
+    [
+        ("plain", "classifier.keras"),
+        ("freelb", "classifier.keras"),
+        ("freelb", "only.weights.h5"),
+        pytest.param("plain", "only.weights.h5", marks=pytest.mark.slow),
+    ],
+)
 def test_training_goes_on_after_loading_as_if_never_interrupted(
     tiny_encoder, tmp_path, kind, end
 ):
     x, y = batch(rows=4)
-    options = {
-        "optimizer": keras.optimizers.Adam(0.01),
-        "run_eagerly": True,
-    }
-    classifier = make(tiny_encoder(), kind, **options)
-    fit(classifier, x, y)
+    options = {"optimizer": keras.optimizers.Adam(0.01), "run_eagerly": True}
+    # As a user has it: the first step builds the optimizer.
+    classifier = make(tiny_encoder(), kind, built=False, **options)
+    fit(classifier, x, y, batch_size=4)
     if end.endswith(".keras"):
         classifier.save(tmp_path / end)
         found = keras.models.load_model(tmp_path / end)
@@ -208,11 +222,10 @@ def test_training_goes_on_after_loading_as_if_never_interrupted(
         classifier.save_weights(tmp_path / end)
         options["optimizer"] = keras.optimizers.Adam(0.01)
         found = make(tiny_encoder(), kind, **options)
-        found.optimizer.build(found.trainable_variables)
         found.load_weights(tmp_path / end)
-    fit(classifier, x, y)
-    fit(found, x, y)
-    assert found.optimizer.iterations == 4
+    fit(classifier, x, y, batch_size=4)
+    fit(found, x, y, batch_size=4)
+    assert found.optimizer.iterations == 2
     assert_all_close(found.get_weights(), classifier.get_weights())
 
 
@@ -237,10 +250,10 @@ def graph_weights(tiny_encoder):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("plain", {"run_eagerly": True}),
         ("freelb", {"run_eagerly": True}),
         ("freelb", {"steps_per_execution": 4}),
-        ("freelb", {"jit_compile": True}),
+        pytest.param("freelb", {"jit_compile": True}, marks=pytest.mark.slow),
+        pytest.param("plain", {"run_eagerly": True}, marks=pytest.mark.slow),
         pytest.param(
             "plain", {"steps_per_execution": 4}, marks=pytest.mark.slow
         ),
@@ -273,23 +286,26 @@ class CountingClassifier(AdversarialClassifier):
 
 
 @each_kind
-def test_batches_of_all_shapes_share_one_trace(tiny_encoder, kind):
+def test_batches_of_new_shapes_are_not_traced_anew(tiny_encoder, kind):
     rng = np.random.default_rng(0)
     tokenized = batching.TokenizedExamples(
         token_ids=tf.ragged.constant(
-            [rng.integers(1, 50, n).tolist() for n in range(1, 21)], tf.int32
+            [rng.integers(1, 50, n).tolist() for n in range(1, 13)], tf.int32
         ),
-        labels=rng.integers(0, 3, 20).astype(np.int32),
-        max_length=20,
+        labels=rng.integers(0, 3, 12).astype(np.int32),
+        max_length=12,
         pad_id=0,
     )
-    batches = batching.training_batches(tokenized, 3, seed=1, epochs=2)
+    batches = batching.training_batches(tokenized, 5, seed=1, epochs=2)
     shapes = {tuple(x["token_ids"].shape) for x, _ in batches}
-    assert len(shapes) >= 4
+    assert len(shapes) >= 3
     classifier = make(tiny_encoder(), kind, cls=CountingClassifier)
-    classifier.fit(batches, verbose=0)
-    classifier.fit(batches, verbose=0)
-    assert classifier.traces == 1
+    classifier.fit(batches.take(1), shuffle=False, verbose=0)
+    traces = classifier.traces
+    # TensorFlow traces a step that creates variables, metrics here, twice.
+    assert traces in (1, 2)
+    classifier.fit(batches, shuffle=False, verbose=0)
+    assert classifier.traces == traces
 
 
 @each_kind
@@ -487,7 +503,7 @@ def test_frozen_word_embeddings_stay_and_all_else_moves_as_before(
 
 @each_kind
 def test_equal_seeds_give_identical_weights(tiny_encoder, kind):
-    x, y = batch()
+    x, y = batch(rows=2)
     found = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
@@ -496,7 +512,7 @@ def test_equal_seeds_give_identical_weights(tiny_encoder, kind):
         )
         if kind == "freelb":
             classifier.adversary.init_magnitude = 0.4
-        fit(classifier, x, y, batch_size=4, shuffle=True)
+        fit(classifier, x, y)
         found.append(classifier.get_weights())
     assert all_equal(found[0], found[1])
     assert not all_equal(found[0], found[2])
@@ -529,8 +545,9 @@ class CheckingFreeLB(FreeLB):
         return moved
 
 
-@pytest.mark.parametrize("family", ["albert", "bert"])
-@each_kind
+@pytest.mark.parametrize(
+    ("kind", "family"), [("plain", "bert"), ("freelb", "albert")]
+)
 def test_bfloat16_trains_with_delta_and_weights_in_float32(
     tiny_encoder, kind, family
 ):
@@ -545,7 +562,7 @@ def test_bfloat16_trains_with_delta_and_weights_in_float32(
         assert one.dtype == np.float32
         assert np.abs(one - other).max() < 0.05 + 0.1 * np.abs(other).max()
     start = classifier.get_weights()
-    history = fit(classifier, x, y)
+    history = fit(classifier, x, y, batch_size=8)
     assert np.isfinite(history["loss"]).all()
     assert {weight.dtype for weight in classifier.weights} == {"float32"}
     assert all(np.isfinite(w).all() for w in classifier.get_weights())
@@ -566,7 +583,7 @@ def test_loss_scaling_leaves_the_step_as_it_is(tiny_encoder, kind):
         classifier = make(
             tiny_encoder(), kind, optimizer=optimizer, run_eagerly=True
         )
-        history = fit(classifier, x, y, batch_size=4)
+        history = fit(classifier, x, y, batch_size=8)
         found.append((history, classifier.get_weights()))
     assert_all_close(found[1][1], found[0][1])
     for key, values in found[0][0].items():

@@ -13,8 +13,10 @@ from tfadv.encoder import Encoder
 CASES = checkpoints.FREELB_CASES
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_family = pytest.mark.parametrize("family", ["albert", "bert"])
-each_opening = pytest.mark.parametrize(
-    "perturb_at", ["word_embeddings", "embedding_block"]
+# Both families and both places of delta, in as few models.
+each_half = pytest.mark.parametrize(
+    ("family", "perturb_at"),
+    [("albert", "word_embeddings"), ("bert", "embedding_block")],
 )
 
 
@@ -65,6 +67,9 @@ def compiled(encoder, adversary, num_classes=2, dropout=0.0, **options):
         **options,
     }
     classifier.compile(**settings)
+    # Or TensorFlow traces the first step twice: with its variables' creation
+    # and without.
+    classifier.optimizer.build(classifier.trainable_variables)
     return classifier
 
 
@@ -215,12 +220,15 @@ def test_deltas_and_gradients_equal_the_stored_ones_of_pytorch(
     )
 
 
-@pytest.mark.parametrize("case", CASES[5::6], ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [CASES[11], pytest.param(CASES[5], marks=pytest.mark.slow)],
+    ids=lambda case: case.name,
+)
 def test_deltas_and_gradients_in_a_graph_equal_pytorchs(
     case, tmp_path, largest
 ):
     classifier = case_classifier(case, tmp_path / "weights")
-    classifier.optimizer.build(classifier.trainable_variables)
 
     @tf.function
     def graph(x, y):
@@ -248,11 +256,11 @@ def test_deltas_and_gradients_in_a_graph_equal_pytorchs(
     )
 
 
-# The stored ones are live ones of the same cases, so that a few do here.
+# The stored ones are live ones of the same cases, so that one does here.
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(case, marks=[pytest.mark.slow] if i not in (7, 14) else [])
+        pytest.param(case, marks=[pytest.mark.slow] if i != 14 else [])
         for i, case in enumerate(CASES)
     ],
     ids=lambda case: case.name,
@@ -281,8 +289,8 @@ def test_deltas_and_gradients_equal_the_live_ones_of_pytorch(
 @pytest.mark.parametrize(
     ("optimizer", "dropout"),
     [
-        ("sgd", 0.0),
         ("adam", 0.3),
+        pytest.param("sgd", 0.0, marks=pytest.mark.slow),
         pytest.param("sgd", 0.3, marks=pytest.mark.slow),
         pytest.param("adam", 0.0, marks=pytest.mark.slow),
     ],
@@ -317,8 +325,7 @@ def test_one_pass_without_delta_is_plain_training(
     assert max(away) > 100 * max(moved)
 
 
-@each_opening
-@each_family
+@each_half
 def test_one_pass_without_delta_has_plain_gradients(
     tiny_encoder, family, perturb_at
 ):
@@ -340,8 +347,7 @@ def test_one_pass_without_delta_has_plain_gradients(
 SETTINGS = {"steps": 3, "step_size": 0.5, "init_magnitude": 0.4}
 
 
-@each_opening
-@each_family
+@each_half
 def test_longer_padding_changes_nothing(tiny_encoder, family, perturb_at):
     x, y = batch()
     found = []
@@ -361,8 +367,7 @@ def test_longer_padding_changes_nothing(tiny_encoder, family, perturb_at):
         assert not delta[x["padding_mask"] == 0].any()
 
 
-@each_opening
-@each_family
+@each_half
 def test_other_examples_change_nothing_in_an_examples_delta(
     tiny_encoder, family, perturb_at
 ):
@@ -371,12 +376,10 @@ def test_other_examples_change_nothing_in_an_examples_delta(
     adversary = RecordingFreeLB(**SETTINGS, max_norm=0.7)
     classifier = compiled(encoder, adversary)
     deltas, _, _ = run(classifier, x, y)
-    adversary.start = deltas[0]
-    for i in range(len(y)):
-        index = [i]
+    for index in ([0], [2], [1, 3]):
         adversary.start = deltas[0][index]
-        alone, _, _ = run(classifier, rows(x, index), y[index])
-        assert_all_close(alone[:, 0], deltas[:, i], tolerance=1e-5)
+        found, _, _ = run(classifier, rows(x, index), y[index])
+        assert_all_close(found, deltas[:, index], tolerance=1e-5)
 
 
 def test_gradients_are_the_mean_of_those_of_single_examples(tiny_encoder):
@@ -392,11 +395,10 @@ def test_gradients_are_the_mean_of_those_of_single_examples(tiny_encoder):
     assert_all_close(gradients, mean, tolerance=1e-5)
 
 
-@each_family
-def test_order_of_the_batch_changes_the_order_only(tiny_encoder, family):
+def test_order_of_the_batch_changes_the_order_only(tiny_encoder):
     x, y = batch()
     adversary = RecordingFreeLB(**SETTINGS, max_norm=0.7)
-    classifier = compiled(tiny_encoder(family), adversary)
+    classifier = compiled(tiny_encoder(), adversary)
     deltas, gradients, statistics = run(classifier, x, y)
     order = [2, 0, 3, 1]
     adversary.start = deltas[0][order]
@@ -409,8 +411,10 @@ def test_order_of_the_batch_changes_the_order_only(tiny_encoder, family):
 # Dropout
 
 
-@each_opening
-@pytest.mark.parametrize("eager", [True, False], ids=["eager", "graph"])
+@pytest.mark.parametrize(
+    ("perturb_at", "eager"),
+    [("word_embeddings", True), ("embedding_block", False)],
+)
 def test_dropout_masks_are_the_same_in_all_passes_and_new_in_each_step(
     tiny_encoder, perturb_at, eager
 ):
@@ -419,7 +423,6 @@ def test_dropout_masks_are_the_same_in_all_passes_and_new_in_each_step(
     adversary = FreeLB(steps=3, step_size=1e-12)
     encoder = tiny_encoder("albert", dropout=0.5, perturb_at=perturb_at)
     classifier = compiled(encoder, adversary, dropout=0.5)
-    classifier.optimizer.build(classifier.trainable_variables)
 
     def losses(x, y):
         return classifier.adversarial_gradients(x, y)[2][:, 0]
@@ -436,7 +439,6 @@ def test_layers_of_one_pass_have_different_dropout_masks(tiny_encoder):
     """ALBERT's layers share weights and generators, but not masks."""
     encoder = tiny_encoder("albert", dropout=0.5)
     classifier = compiled(encoder, FreeLB(steps=2), dropout=0.5)
-    classifier.optimizer.build(classifier.trainable_variables)
     states = classifier._seed_states()
     before = [state.numpy() for state in states]
     classifier.adversarial_gradients(*batch())
@@ -476,24 +478,22 @@ def test_no_ascent_after_the_last_pass(steps):
     np.testing.assert_allclose(norms(last - start), 0.5 * (steps - 1), 1e-5)
 
 
-@each_family
-def test_passes_are_apart_by_alpha_where_epsilon_is_zero(tiny_encoder, family):
+def test_passes_are_apart_by_alpha_where_epsilon_is_zero(tiny_encoder):
     x, y = batch()
-    adversary = RecordingFreeLB(steps=5, step_size=3.0)
-    deltas, _, _ = run(compiled(tiny_encoder(family), adversary), x, y)
+    adversary = RecordingFreeLB(steps=3, step_size=3.0)
+    deltas, _, _ = run(compiled(tiny_encoder(), adversary), x, y)
     assert not deltas[0].any()
     apart = norms(deltas[1:] - deltas[:-1])
     np.testing.assert_allclose(apart, 3.0, rtol=1e-5)
     assert norms(deltas).max() > 3.1
 
 
-@each_family
-def test_epsilon_limits_every_pass(tiny_encoder, family):
+def test_epsilon_limits_every_pass(tiny_encoder):
     x, y = batch()
     adversary = RecordingFreeLB(
-        steps=5, step_size=3.0, init_magnitude=2.0, max_norm=0.25
+        steps=3, step_size=3.0, init_magnitude=2.0, max_norm=0.25
     )
-    deltas, _, _ = run(compiled(tiny_encoder(family), adversary), x, y)
+    deltas, _, _ = run(compiled(tiny_encoder(), adversary), x, y)
     assert (norms(deltas) <= 0.25 * (1 + 1e-6)).all()
     np.testing.assert_allclose(norms(deltas[1:]), 0.25, rtol=1e-5)
 
@@ -507,8 +507,7 @@ def losses_at(classifier, x, y, delta):
     ).numpy()
 
 
-@each_opening
-@each_family
+@each_half
 def test_a_small_step_raises_the_loss_of_every_example(
     tiny_encoder, family, perturb_at
 ):
