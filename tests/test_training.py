@@ -171,11 +171,12 @@ def test_max_steps_ends_in_the_middle_of_an_epoch(settings, tmp_path):
     assert len(lines) == 2
 
 
-def test_a_bfloat16_run_is_opened_in_bfloat16(settings, tmp_path):
-    half = dataclasses.replace(settings, precision="mixed_bfloat16", epochs=1)
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_is_opened_in_its_precision(settings, tmp_path, precision):
+    half = dataclasses.replace(settings, precision=precision, epochs=1)
     training.train(tiny_run.dataset(), half, tmp_path / "run")
     classifier = tfadv.load(tmp_path / "run").classifier
-    assert classifier.encoder.backbone.dtype_policy.name == "mixed_bfloat16"
+    assert classifier.encoder.backbone.dtype_policy.name == precision
     assert classifier.head.compute_dtype == "float32"
 
 

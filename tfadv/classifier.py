@@ -57,7 +57,7 @@ class AdversarialClassifier(keras.Model):
     """
 
     def __init__(
-        self, encoder, num_classes, adversary=None, dropout=0.1, **kwargs
+        self, encoder, num_classes, adversary=None, *, dropout=0.1, **kwargs
     ):
         super().__init__(**kwargs)
         if num_classes < 2:
