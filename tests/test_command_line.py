@@ -200,6 +200,21 @@ def test_help_explains_the_flags_without_tensorflow(tmp_path):
         assert f"--[no]{flag}" in called.stdout or f"--{flag}" in called.stdout
 
 
+@pytest.mark.parametrize(
+    "flagfile",
+    sorted((ROOT / "flags" / "experiments").glob("*.cfg")),
+    ids=lambda path: path.stem,
+)
+def test_every_flagfile_is_one_that_train_takes(flagfile):
+    called = call(
+        "tools.train",
+        f"--flagfile={flagfile}",
+        "--output_dir=unused",
+        "--only_check_args",
+    )
+    assert called.returncode == 0, called.stderr
+
+
 def test_train_prints_its_results_and_writes_them(run):
     folder, called = run
     written = json.loads((folder / "results.json").read_text())

@@ -652,3 +652,16 @@ def test_precision_is_the_callers(tiny_encoder, family):
     np.testing.assert_allclose(logits, expected(inputs), atol=0.05)
     found = Encoder.from_config(encoder.get_config())
     assert found.embed(inputs).dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("family", "activation"), [("albert", "gelu_new"), ("bert", "gelu")]
+)
+def test_a_config_without_an_activation_means_the_familys(
+    tmp_path, family, activation
+):
+    folder = write(tmp_path, case_of(family))
+    config = json.loads((folder / "config.json").read_text())
+    del config["hidden_act"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert Encoder.from_pretrained(folder).activation == activation

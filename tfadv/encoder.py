@@ -28,6 +28,9 @@ _ACTIVATIONS = {
     "relu": keras.activations.relu,
 }
 
+# What a config that leaves it out means.
+_DEFAULT_ACTIVATION = {"albert": "gelu_new", "bert": "gelu"}
+
 # Where the backbone is opened: the layer whose output delta is added to.
 _OPENINGS = {
     "word_embeddings": "token_embedding",
@@ -163,7 +166,7 @@ class Encoder(keras.layers.Layer):
         settings = {"dtype": dtype}
         activation = None
         if "model_type" in config:
-            activation = config.get("hidden_act")
+            activation = config.get("hidden_act", _DEFAULT_ACTIVATION[family])
             _check_hugging_face_config(folder, config, dropout)
             # KerasHub reads one dropout for ALBERT and none for BERT, and
             # takes every BERT to have two segments.
