@@ -23,6 +23,9 @@ def run(main, flag_modules, takes_arguments=False):
         flag_modules: the modules of `tfadv.flags` whose flags `--help` lists.
         takes_arguments: bool, whether `main` takes that list.
     """
+    # absl shows the docstring of `__main__`, which may be a console script.
+    doc = sys.modules[main.__module__].__doc__
+    sys.modules["__main__"].__doc__ = doc
     # absl lists the flags of a binary's own module, and of those it adopts.
     for module in flag_modules:
         for flag in flags.FLAGS.flags_by_module_dict()[module.__name__]:
