@@ -46,7 +46,8 @@ def resolve(name_or_folder):
     """
     name = os.fspath(name_or_folder)
     folder = pathlib.Path(name).expanduser()
-    if folder.is_dir():
+    # An empty path would be the current folder.
+    if name and folder.is_dir():
         return folder
     if name in packages.ENCODERS:
         return packages.encoder_folder(name)

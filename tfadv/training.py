@@ -185,7 +185,7 @@ def _fit(classifier, splits, settings, folder, steps_per_epoch, total_steps):
     classifier.load_weights(best.path)
     results = {
         "method": settings.method,
-        "dev_accuracy": best.best_value,
+        "dev_accuracy": None,
         "test_accuracy": None,
         "num_parameters": classifier.count_params(),
         "train_examples": len(splits["train"]),
@@ -202,6 +202,10 @@ def _fit(classifier, splits, settings, folder, steps_per_epoch, total_steps):
         # The mean batch is a little smaller than `batch_size`.
         mean_batch = len(splits["train"]) / steps_per_epoch
         results["examples_per_second"] = round(mean_batch / per_step, 2)
+    if "dev" in splits:
+        # Keras' float32 mean, as the ratio of whole numbers that it is.
+        count = len(splits["dev"])
+        results["dev_accuracy"] = round(best.best_value * count) / count
     if "test" in splits:
         results["test_accuracy"] = evaluation.evaluate(
             classifier, splits["test"], settings.batch_size
