@@ -30,10 +30,10 @@ setup(
     # The tested ends of these ranges are in WORKSPACE.md.
     install_requires=[
         "absl-py>=2.1",
-        "huggingface_hub>=0.34",
-        "keras>=3.13,<3.16",
-        "keras-hub>=0.28,<0.33",
-        "numpy>=1.26",
+        "huggingface_hub>=1.33",
+        "keras>=3.15,<3.16",
+        "keras-hub>=0.31,<0.33",
+        "numpy>=1.26.4",
         "safetensors>=0.4.5",
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.20,<2.22",
