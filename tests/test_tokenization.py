@@ -21,6 +21,7 @@ import sentencepiece
 import tensorflow as tf
 import tokenizers
 from hypothesis import strategies as st
+from sentencepiece import sentencepiece_model_pb2
 
 import tfadv
 from tfadv.errors import InputError
@@ -459,7 +460,7 @@ def test_spelled_control_tokens_stay_text(short):
 def test_a_control_token_that_sentencepiece_finds_in_a_text_is_unknown(
     albert_folder,
 ):
-    model = sentencepiece.sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()
     model.ParseFromString((albert_folder / "spiece.model").read_bytes())
     for piece in model.pieces[2:5]:
         piece.type = piece.USER_DEFINED
