@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from tfadv.adversary import FreeLB
-from tfadv.classifier import AdversarialClassifier, PassStatistics
+from tfadv.classifier import AdversarialClassifier
 from tfadv.data import batching
+from tfadv.passes import PassStatistics
 
 # Zeros to start from, so that nothing is random but what a test makes so.
 SETTINGS = {"steps": 3, "step_size": 0.3, "max_norm": 0.5}
@@ -328,8 +329,8 @@ def test_train_on_batch_reports_what_fit_does(tiny_encoder, kind):
 def test_loss_is_the_passes_mean_and_metrics_are_the_last_pass(tiny_encoder):
     x, y = batch()
     classifier = make(tiny_encoder(), "freelb", run_eagerly=True)
-    _, logits, table = classifier.adversarial_gradients(x, y)
-    table = table.numpy()
+    step = classifier.adversarial_gradients(x, y)
+    logits, table = step.logits, step.statistics.numpy()
     assert table.shape == (3, 3)
     # Two ascents of 0.3 in a ball of 0.5.
     np.testing.assert_allclose(table[:2, 2], [0, 0.3], atol=1e-6)

@@ -39,7 +39,7 @@ class RecordingFreeLB(FreeLB):
             )
         return tf.convert_to_tensor(self.start, tf.float32)
 
-    def run(self, one_pass, delta, padding_mask, state):
+    def run(self, one_pass, delta, padding_mask, state, first=0, last=None):
         def recording_pass(index, delta, state):
             deltas, state = state
             deltas = tf.tensor_scatter_nd_update(deltas, [[index]], [delta])
@@ -48,7 +48,7 @@ class RecordingFreeLB(FreeLB):
 
         deltas = tf.tile(delta[None], [self.steps, 1, 1, 1])
         last, (self.deltas, state) = super().run(
-            recording_pass, delta, padding_mask, (deltas, state)
+            recording_pass, delta, padding_mask, (deltas, state), first, last
         )
         return last, state
 
@@ -103,11 +103,11 @@ def gradients_by_weight(classifier, pairs):
 
 def run(classifier, x, y, sample_weight=None):
     """The deltas, gradients and pass statistics of one step, eagerly."""
-    pairs, _, statistics = classifier.adversarial_gradients(x, y, sample_weight)
+    step = classifier.adversarial_gradients(x, y, sample_weight)
     return (
         classifier.adversary.deltas.numpy(),
-        gradients_by_weight(classifier, pairs),
-        statistics.numpy(),
+        gradients_by_weight(classifier, step.gradients),
+        step.statistics.numpy(),
     )
 
 
@@ -232,16 +232,16 @@ def test_deltas_and_gradients_in_a_graph_equal_pytorchs(
 
     @tf.function
     def graph(x, y):
-        pairs, _, statistics = classifier.adversarial_gradients(x, y)
-        gradients = [gradient for gradient, _ in pairs]
-        return classifier.adversary.deltas, gradients, statistics
+        step = classifier.adversarial_gradients(x, y)
+        gradients = [gradient for gradient, _ in step.gradients]
+        return classifier.adversary.deltas, gradients, step.statistics
 
     x, y = case_inputs(case)
     deltas, gradients, statistics = graph(
         {key: tf.constant(value) for key, value in x.items()}, tf.constant(y)
     )
     # The order of the weights is that of an eager call.
-    pairs, _, _ = classifier.adversarial_gradients(x, y)
+    pairs = classifier.adversarial_gradients(x, y).gradients
     pairs = [(g, w) for g, (_, w) in zip(gradients, pairs, strict=True)]
     assert_as_reference(
         case,
@@ -425,7 +425,7 @@ def test_dropout_masks_are_the_same_in_all_passes_and_new_in_each_step(
     classifier = compiled(encoder, adversary, dropout=0.5)
 
     def losses(x, y):
-        return classifier.adversarial_gradients(x, y)[2][:, 0]
+        return classifier.adversarial_gradients(x, y).statistics[:, 0]
 
     if not eager:
         losses = tf.function(losses)

@@ -10,9 +10,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AdversarialClassifier": "classifier",
+    "ContrastiveObjective": "objectives.contrastive",
     "Encoder": "encoder",
     "FreeLB": "adversary",
     "InputError": "errors",
+    "ReconstructionObjective": "objectives.reconstruction",
     "Tokenizer": "tokenization",
     "load": "run_folder",
 }

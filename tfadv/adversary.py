@@ -82,8 +82,11 @@ class FreeLB:
         delta = perturbation.step(delta, gradient, padding_mask, self.step_size)
         return perturbation.project(delta, self.max_norm)
 
-    def run(self, one_pass, delta, padding_mask, state):
-        """Runs all passes in one graph loop whose size does not grow with n.
+    def run(self, one_pass, delta, padding_mask, state, first=0, last=None):
+        """Runs passes in one graph loop whose size does not grow with n.
+
+        Delta ascends after every pass but the n-th: what that one sees is
+        the adversary.
 
         Args:
             one_pass: callable of `(index, delta, state)` that returns the
@@ -91,26 +94,32 @@ class FreeLB:
             delta: the first pass's delta.
             padding_mask: tensor of shape `[batch, tokens]`.
             state: nested structure of tensors, carried from pass to pass.
+            first: int. The pass to begin with.
+            last: int. The pass to end before; `None` for all n.
 
         Returns:
-            The last pass's delta and the last state.
+            The delta for pass `last`, or the one of the n-th pass; and the
+            last state.
         """
+        last = self.steps if last is None else last
 
         def body(index, delta, state):
             gradient, state = one_pass(index, delta, state)
             ascended = self.ascend(delta, gradient, padding_mask)
-            # No ascent after the last pass: what it saw is the adversary.
             delta = tf.where(index + 1 < self.steps, ascended, delta)
             return index + 1, delta, state
+
+        if first >= last:
+            return delta, state
 
         # tf.while_loop runs eagerly as well; parallel_iterations=1 because
         # the seed generators are set back at the start of every pass.
         _, delta, state = tf.while_loop(
-            lambda index, *_: index < self.steps,
+            lambda index, *_: index < last,
             body,
-            (tf.constant(0), delta, state),
+            (tf.constant(first), delta, state),
             parallel_iterations=1,
-            maximum_iterations=self.steps,
+            maximum_iterations=last - first,
         )
         return delta, state
 

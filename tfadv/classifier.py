@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfadv import perturbation
+from tfadv.passes import Passes, PassStatistics, unscale_for_replicas, without
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -17,12 +17,16 @@ class AdversarialClassifier(keras.Model):
 
     Training reports the loss averaged over the adversary's passes and the
     compiled metrics on the last pass, that is, on the strongest adversary;
-    `delta_norm` is the mean L2 norm of its perturbation.
+    `delta_norm` is the mean L2 norm of its perturbation. With `objectives`,
+    `loss` is the sum that is trained on, and its terms come besides:
+    `classification_loss` and, by its name, each objective's, not yet weighted.
 
     Args:
         encoder: `tfadv.Encoder`.
         num_classes: int. Number of classes.
         adversary: `tfadv.FreeLB`, or `None` for plain training.
+        objectives: list of `tfadv.objectives.objective.Objective`: what is
+            learned from the adversary beside its class.
         dropout: float. Dropout probability before the dense layer.
         **kwargs: passed to `keras.Model`, like `name`.
 
@@ -52,12 +56,19 @@ class AdversarialClassifier(keras.Model):
     ```
 
     Reference:
-     - CARL and RAR paper, Eq. 1 and 8
+     - CARL and RAR paper, Eq. 1 and 6 to 8
      - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764)
     """
 
     def __init__(
-        self, encoder, num_classes, adversary=None, *, dropout=0.1, **kwargs
+        self,
+        encoder,
+        num_classes,
+        adversary=None,
+        objectives=(),
+        *,
+        dropout=0.1,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if num_classes < 2:
@@ -65,9 +76,21 @@ class AdversarialClassifier(keras.Model):
                 "`num_classes` must be at least 2. Received: "
                 f"num_classes={num_classes}"
             )
+        names = [objective.name for objective in objectives]
+        if names and adversary is None:
+            raise ValueError(
+                "`objectives` learn from an adversary and need one. Received: "
+                f"adversary=None, objectives={names}"
+            )
+        if len(set(names)) < len(names):
+            raise ValueError(
+                "`objectives` must have different names, which their losses "
+                f"are reported by. Received: {names}"
+            )
         self.encoder = encoder
         self.num_classes = num_classes
         self.adversary = adversary
+        self.objectives = list(objectives)
         self.dropout = dropout
         self.head_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="head_dropout"
@@ -84,6 +107,12 @@ class AdversarialClassifier(keras.Model):
         self.pass_statistics = None
         if adversary is not None:
             self.pass_statistics = PassStatistics(adversary.steps)
+        self.objective_losses = []
+        for objective in self.objectives:
+            objective.attach(encoder)
+            self.objective_losses.append(
+                keras.metrics.Mean(name=f"{objective.name}_loss")
+            )
         self.built = True
 
     def classify(self, outputs, training=False):
@@ -99,19 +128,36 @@ class AdversarialClassifier(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.adversary is None:
             gradients, y_pred, loss = self.plain_gradients(x, y, sample_weight)
+            step = None
         else:
-            gradients, y_pred, statistics = self.adversarial_gradients(
-                x, y, sample_weight
-            )
-            loss = tf.reduce_mean(statistics[:, 0])
+            step = self.adversarial_gradients(x, y, sample_weight)
+            gradients, y_pred, loss = step.gradients, step.logits, step.loss
         self.optimizer.apply_gradients(gradients)
         batch = tf.shape(y_pred)[0]
         loss_metric = next(m for m in self.metrics if m.name == "loss")
         loss_metric.update_state(loss, sample_weight=batch)
         results = self.compute_metrics(x, y, y_pred, sample_weight)
-        if self.adversary is not None:
-            self.pass_statistics.update_state(statistics, sample_weight=batch)
-            results["delta_norm"] = self.pass_statistics.result()[-1, -1]
+        if step is not None:
+            results |= self._update_objectives(x, batch, step)
+        return results
+
+    def _update_objectives(self, x, batch, step):
+        """Ends an adversarial step; returns what it adds to the metrics."""
+        self.pass_statistics.update_state(step.statistics, sample_weight=batch)
+        passes = self.pass_statistics.result()
+        results = {"delta_norm": passes[-1, -1]}
+        if self.objectives:
+            results["classification_loss"] = tf.reduce_mean(passes[:, 0])
+        # Memories change when the step has read them to the end.
+        with tf.control_dependencies([g for g, _ in step.gradients]):
+            for objective, metric in zip(
+                self.objectives, self.objective_losses, strict=True
+            ):
+                if objective.name in step.objective_losses:
+                    loss = step.objective_losses[objective.name]
+                    metric.update_state(loss, sample_weight=batch)
+                    results[metric.name] = metric.result()
+                    objective.update(x, step.clean, step.adversarial)
         return results
 
     def plain_gradients(self, x, y, sample_weight=None):
@@ -143,10 +189,10 @@ class AdversarialClassifier(keras.Model):
         )
         gradients = map(tf.convert_to_tensor, gradients)
         pairs = list(zip(gradients, weights, strict=True))
-        return pairs, y_pred, _unscale_for_replicas(loss)
+        return pairs, y_pred, unscale_for_replicas(loss)
 
     def adversarial_gradients(self, x, y, sample_weight=None):
-        """Computes the parameter gradients averaged over the passes.
+        """Computes the gradients of one update: n passes and the objectives.
 
         Args:
             x: dict, as in `call`.
@@ -154,104 +200,44 @@ class AdversarialClassifier(keras.Model):
             sample_weight: tensor of shape `[batch]`, or `None`.
 
         Returns:
-            A list of `(gradient, weight)`, all dense, in the order of
-            `trainable_weights`; the last pass's logits; and the passes'
-            statistics, float32 of shape `[steps, 3]` with the columns of
-            `PassStatistics`.
-
-        Reference:
-         - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
+            `tfadv.passes.AdversarialStep`.
         """
-        steps = self.adversary.steps
-        mask = x["padding_mask"]
-        # The clean embeddings are the same in every pass: look them up once,
-        # and send the passes' summed gradient back through them at the end.
-        with tf.GradientTape() as embedding_tape:
-            embeddings = self.encoder.embed(x, training=True)
-        looked_up = self.encoder.embedding_weights
-        weights = _without(self.trainable_weights, looked_up)
-        clean = tf.cast(embeddings, tf.float32)
-        seeds = [(state, tf.identity(state)) for state in self._seed_states()]
+        return Passes(self, x, y, sample_weight).gradients()
 
-        def one_pass(index, delta, state):
-            totals, delta_total, statistics, _ = state
-            # The dropout masks are the same in all passes.
-            for variable, value in seeds:
-                variable.assign(value)
-            with tf.GradientTape() as tape:
-                tape.watch(delta)
-                outputs = self.encoder.encode(clean + delta, x, training=True)
-                y_pred = self.classify(outputs, training=True)
-                loss = self.compute_loss(x, y, y_pred, sample_weight)
-                scaled = self.optimizer.scale_loss(loss / steps)
-            delta_gradient, *gradients = tape.gradient(
-                scaled,
-                [delta, *weights],
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-            row = tf.stack(
-                [
-                    _unscale_for_replicas(loss),
-                    _accuracy(y, y_pred),
-                    tf.reduce_mean(perturbation.norm(delta)),
-                ]
-            )
-            state = (
-                [
-                    total + tf.convert_to_tensor(gradient)
-                    for total, gradient in zip(totals, gradients, strict=True)
-                ],
-                # The embedding's gradient is delta's: one serves both.
-                delta_total + delta_gradient,
-                tf.tensor_scatter_nd_update(statistics, [[index]], [row]),
-                y_pred,
-            )
-            return delta_gradient, state
+    def represent(self, x, y):
+        """Encodes a batch clean and under the adversary of training.
 
-        delta = self.adversary.initialize(
-            mask, self.encoder.embedding_dim, self.seed_generator
-        )
-        state = (
-            [tf.zeros(weight.shape, weight.dtype) for weight in weights],
-            tf.zeros_like(clean),
-            tf.zeros([steps, len(PassStatistics.COLUMNS)]),
-            tf.zeros([tf.shape(mask)[0], self.num_classes]),
-        )
-        _, state = self.adversary.run(one_pass, delta, mask, state)
-        gradients, delta_total, statistics, y_pred = state
-        looked_up_gradients = embedding_tape.gradient(
-            embeddings,
-            looked_up,
-            output_gradients=tf.cast(delta_total, embeddings.dtype),
-        )
-        gradients = dict(
-            zip(
-                map(id, [*weights, *looked_up]),
-                [*gradients, *map(tf.convert_to_tensor, looked_up_gradients)],
-                strict=True,
-            )
-        )
-        # An optimizer's state is saved in the order in which it first sees
-        # the weights, and loaded in that of trainable_weights.
-        pairs = [(gradients[id(w)], w) for w in self.trainable_weights]
-        return pairs, y_pred, statistics
+        Args:
+            x: dict, as in `call`.
+            y: labels, as the compiled loss takes them.
+
+        Returns:
+            Two dicts, as objectives take them: the encoder's outputs and
+            `"logits"`, on the clean and on the last adversary's embeddings.
+        """
+        return Passes(self, x, y).outputs_without_gradients()
 
     def get_metrics_result(self):
         """Returns the metrics' values, without the table of the passes.
 
         That table has no place in a progress bar; read `pass_statistics`, as
-        `tfadv.callbacks.PassSummaries` does.
+        `tfadv.callbacks.PassSummaries` does. The objectives' losses exist in
+        training alone: the training step adds them.
         """
         results = super().get_metrics_result()
-        results.pop(PassStatistics.NAME, None)
+        for name in [
+            PassStatistics.NAME,
+            *(m.name for m in self.objective_losses),
+        ]:
+            results.pop(name, None)
         return results
 
-    def _seed_states(self):
+    def seed_states(self):
         """Returns the states of the dropout layers' random generators."""
         layers = [self.encoder, self.head_dropout]
         variables = [v for layer in layers for v in layer.variables]
         weights = [w for layer in layers for w in layer.weights]
-        return _without(variables, weights)
+        return without(variables, weights)
 
     def get_config(self):
         config = super().get_config()
@@ -262,6 +248,9 @@ class AdversarialClassifier(keras.Model):
                 "adversary": keras.saving.serialize_keras_object(
                     self.adversary
                 ),
+                "objectives": keras.saving.serialize_keras_object(
+                    list(self.objectives)
+                ),
                 "dropout": self.dropout,
             }
         )
@@ -270,68 +259,6 @@ class AdversarialClassifier(keras.Model):
     @classmethod
     def from_config(cls, config):
         config = dict(config)
-        for key in ("encoder", "adversary"):
+        for key in ("encoder", "adversary", "objectives"):
             config[key] = keras.saving.deserialize_keras_object(config[key])
         return cls(**config)
-
-
-class PassStatistics(keras.metrics.Metric):
-    """Averages what each of the adversary's passes sees, over the batches.
-
-    Args:
-        steps: int. Number of passes.
-        **kwargs: passed to `keras.metrics.Metric`.
-
-    Returns:
-        `result()` is float32 of shape `[steps, 3]`: loss, accuracy and mean
-        norm of delta, a row a pass.
-
-    Example:
-
-    ```python
-    statistics = PassStatistics(steps=2)
-    statistics.update_state([[0.7, 0.5, 0.0], [0.9, 0.4, 0.1]], 32)
-    statistics.result()
-    ```
-    """
-
-    NAME = "pass_statistics"
-    COLUMNS = ("loss", "accuracy", "delta_norm")
-
-    def __init__(self, steps, **kwargs):
-        super().__init__(name=self.NAME, **kwargs)
-        self.total = self.add_variable(
-            [steps, len(self.COLUMNS)], "zeros", name="total"
-        )
-        self.count = self.add_variable([], "zeros", name="count")
-
-    def update_state(self, values, sample_weight=1.0):
-        weight = tf.cast(sample_weight, self.dtype)
-        self.total.assign_add(tf.cast(values, self.dtype) * weight)
-        self.count.assign_add(weight)
-
-    def result(self):
-        return tf.math.divide_no_nan(
-            tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
-        )
-
-
-def _without(variables, others):
-    """Drops variables by identity: Keras variables compare by value."""
-    left_out = {id(variable) for variable in others}
-    return [v for v in variables if id(v) not in left_out]
-
-
-def _unscale_for_replicas(loss):
-    """Undoes the division by the number of replicas inside a Keras loss."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.cast(loss, tf.float32) * float(replicas)
-
-
-def _accuracy(y, y_pred):
-    """Measures the share of right classes; labels are numbers or one-hot."""
-    y = tf.convert_to_tensor(y)
-    if y.shape.rank == 2 and y.shape[1] == y_pred.shape[1]:
-        y = tf.argmax(y, axis=1)
-    y = tf.cast(tf.reshape(y, [-1]), tf.int64)
-    return tf.reduce_mean(tf.cast(tf.argmax(y_pred, axis=1) == y, tf.float32))

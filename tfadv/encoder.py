@@ -218,6 +218,12 @@ class Encoder(keras.layers.Layer):
         return self._first_half.trainable_weights
 
     @property
+    def activation_function(self):
+        """The feed-forward layers' activation, as a function."""
+        # KerasHub's own default is the tanh approximation.
+        return _ACTIVATIONS[self.activation or "gelu_new"]
+
+    @property
     def token_embedding(self):
         """The lookup layer, `[vocabulary, embedding]`."""
         return self.backbone.token_embedding

@@ -1,0 +1,262 @@
+"""CARL: clean and adversarial representations of a sentence are one."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from tfadv.memory_bank import MemoryBank
+from tfadv.objectives import contrastive_losses
+from tfadv.objectives.objective import Objective, weighted_mean
+
+LOSSES = ("nce", "infonce")
+
+
+@keras.saving.register_keras_serializable(package="tfadv")
+class ContrastiveObjective(Objective):
+    """Draws together what is the same sentence, apart what is another class.
+
+    The loss is the sum of two, anchored on the adversarial and on the clean
+    representation R of a sentence. The positive of each is the other
+    representation of the same sentence, and its negatives are the other
+    kind's rows of the memory bank that belong to another class. Gradients
+    flow through both representations.
+
+    The objective has no part in training until `start` has filled the bank,
+    which `tfadv.callbacks.StartContrastive` does at a step of your choice.
+
+    Batches must carry `"index"`: an example's position in the training set,
+    as those of `tfadv.data.batching.training_batches` do.
+
+    `save_weights` keeps the bank and goes on from it; run folders and exports
+    leave it out.
+
+    Args:
+        labels: int array of shape `[examples]`, the class of every training
+            example.
+        loss: string: `"nce"`, the paper's, or `"infonce"`, the exact softmax
+            over the negatives.
+        temperature: float. Divides the cosines.
+        num_negatives: int, m: negatives an example, drawn anew for every
+            batch; `None` for every example of another class.
+        momentum: float, M, of the memory bank.
+        bank_dtype: string, `"float32"` or `"bfloat16"`.
+        weight: float, see `tfadv.objectives.objective.Objective`.
+        seed: int, of the draws; `None` for a random one.
+        **kwargs: passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: a setting is out of its range.
+
+    Example:
+
+    ```python
+    objective = tfadv.ContrastiveObjective(train.labels, num_negatives=1000)
+    classifier = tfadv.AdversarialClassifier(
+        encoder, 2, tfadv.FreeLB(), [objective]
+    )
+    classifier.compile(optimizer, loss)
+    batches = batching.training_batches(train, batch_size=32, seed=1)
+    classifier.fit(batches)
+    objective.start(classifier, batches)
+    classifier.fit(batches)
+    ```
+
+    Reference:
+     - CARL and RAR paper, section 3.2, Eq. 2 to 6
+     - [Tian et al. 2020](https://arxiv.org/abs/1910.10699)
+    """
+
+    needs_clean = True
+
+    def __init__(
+        self,
+        labels,
+        loss="nce",
+        temperature=0.07,
+        num_negatives=16000,
+        momentum=0.5,
+        bank_dtype="float32",
+        weight=1.0,
+        seed=None,
+        name="contrastive",
+        **kwargs,
+    ):
+        super().__init__(weight=weight, name=name, **kwargs)
+        if loss not in LOSSES:
+            raise ValueError(
+                f"`loss` must be one of {LOSSES}. Received: loss={loss}"
+            )
+        if not 0 < temperature < float("inf"):
+            raise ValueError(
+                "`temperature` must be a positive number. Received: "
+                f"temperature={temperature}"
+            )
+        self.loss_name = loss
+        self.temperature = float(temperature)
+        self._bank_settings = {
+            "labels": np.asarray(labels, np.int32).tolist(),
+            "num_negatives": num_negatives,
+            "momentum": momentum,
+        }
+        self._bank_dtype = bank_dtype
+        self.bank = None
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        # log Z for the two anchors, NaN until the first batch has told it.
+        self.log_z = tf.Variable(
+            [np.nan, np.nan],
+            dtype=tf.float32,
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+        self._started = False
+
+    @property
+    def active(self):
+        return self._started
+
+    def attach(self, encoder):
+        self.bank = MemoryBank(
+            hidden_dim=encoder.hidden_dim,
+            dtype=self._bank_dtype,
+            **self._bank_settings,
+        )
+        self.built = True
+
+    def start(self, classifier, batches, verbose=1):
+        """Fills the bank from all training examples, then joins training.
+
+        The adversarial rows come from the same adversary as in training; the
+        parameters stay as they are.
+
+        Args:
+            classifier: `tfadv.AdversarialClassifier` that has this objective.
+            batches: `tf.data.Dataset` of one epoch: every example once.
+            verbose: int. 1 shows a progress bar.
+
+        Raises:
+            ValueError: the batches leave out examples.
+        """
+
+        @tf.function(reduce_retracing=True)
+        def fill(x, y):
+            clean, adversarial = classifier.represent(x, y)
+            index = self._index(x)
+            self.bank.write(
+                index, clean["pooled_output"], adversarial["pooled_output"]
+            )
+            return index
+
+        missing = np.ones(len(self.bank), bool)
+        total = tf.data.experimental.cardinality(batches).numpy()
+        for x, y, *_ in tqdm(
+            batches,
+            "filling the memory bank",
+            total=None if total < 0 else total,
+            disable=not verbose,
+        ):
+            missing[fill(x, y).numpy()] = False
+        if missing.any():
+            raise ValueError(
+                "`batches` must have every training example once. Received: "
+                f"batches without {missing.sum()} of {len(missing)} examples, "
+                f"the first at index {missing.argmax()}"
+            )
+        self.log_z.assign([np.nan, np.nan])
+        self._join(classifier)
+
+    def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
+        anchors = [
+            tf.cast(outputs["pooled_output"], tf.float32)
+            for outputs in (adversarial, clean)
+        ]
+        positive = tf.reduce_sum(
+            tf.nn.l2_normalize(anchors[0], axis=1)
+            * tf.nn.l2_normalize(anchors[1], axis=1),
+            axis=1,
+        )
+        positive /= self.temperature
+        labels = tf.gather(self.bank.labels, self._index(inputs))
+        drawn = self.bank.draw(labels, self.seed_generator.next())
+        # The negatives of an adversarial anchor are clean, and the reverse.
+        tables = [self.bank.clean, self.bank.adversarial]
+        scores = [
+            self.bank.score(table, anchor) / self.temperature
+            for table, anchor in zip(tables, anchors, strict=True)
+        ]
+        if self.loss_name == "infonce":
+            losses = [
+                contrastive_losses.infonce(positive, negatives, drawn)
+                for negatives in scores
+            ]
+        else:
+            log_z = self._log_z(positive, scores, drawn)
+            losses = [
+                contrastive_losses.nce(positive, negatives, drawn, log_z[i])
+                for i, negatives in enumerate(scores)
+            ]
+        return weighted_mean(tf.add_n(losses), sample_weight)
+
+    def update(self, inputs, clean, adversarial):
+        self.bank.update(
+            self._index(inputs),
+            clean["pooled_output"],
+            adversarial["pooled_output"],
+        )
+
+    def save_own_variables(self, store):
+        store["started"] = np.array(self._started)
+        if self._started:
+            store["clean"] = self.bank.clean.numpy()
+            store["adversarial"] = self.bank.adversarial.numpy()
+            store["log_z"] = self.log_z.numpy()
+
+    def load_own_variables(self, store):
+        if "started" not in list(store.keys()) or not store["started"]:
+            return
+        for name in ("clean", "adversarial"):
+            table = getattr(self.bank, name)
+            if store[name].shape != tuple(table.shape):
+                raise ValueError(
+                    "The saved memory bank must have the shape of this one. "
+                    f"Expected: {tuple(table.shape)}. Received: "
+                    f"{store[name].shape}"
+                )
+            table.assign(tf.cast(store[name], table.dtype))
+        self.log_z.assign(store["log_z"])
+        self._started = True
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            **self._bank_settings,
+            "loss": self.loss_name,
+            "temperature": self.temperature,
+            "bank_dtype": self._bank_dtype,
+        }
+
+    def _join(self, classifier):
+        self._started = True
+        if classifier.train_function is not None:
+            # The step's graph has a new loss.
+            classifier.make_train_function(force=True)
+
+    def _log_z(self, positive, scores, drawn):
+        """Returns log Z of both anchors, fixed by the first batch."""
+        first = [
+            contrastive_losses.log_normalizer(positive, negatives, drawn)
+            for negatives in scores
+        ]
+        known = tf.convert_to_tensor(self.log_z)
+        first = tf.stop_gradient(tf.stack(first))
+        log_z = tf.where(tf.math.is_nan(known), first, known)
+        self.log_z.assign(log_z)
+        return log_z
+
+    def _index(self, inputs):
+        if "index" not in inputs:
+            raise ValueError(
+                "`inputs` must have 'index', the examples' positions in the "
+                f"training set. Received: {sorted(inputs)}"
+            )
+        return inputs["index"]

@@ -1,0 +1,398 @@
+"""The passes of one adversarial update: forward, backward, ascend, again."""
+
+import typing
+
+import keras
+import tensorflow as tf
+
+from tfadv import perturbation
+
+
+class AdversarialStep(typing.NamedTuple):
+    """What the passes over one batch have found.
+
+    Args:
+        gradients: list of `(gradient, weight)`, all dense, in the order of
+            the classifier's `trainable_weights`.
+        logits: the last pass's, `[batch, classes]`.
+        loss: scalar, what is trained on: the mean classification loss of the
+            passes, and the objectives' weighted losses.
+        statistics: float32 of shape `[steps, 3]`, the columns those of
+            `PassStatistics`.
+        objective_losses: dict of scalars, by the objectives' names.
+        clean: dict of the clean outputs, or `None` where none were needed.
+        adversarial: dict of the last pass's outputs, or `None` where there
+            are no objectives.
+    """
+
+    gradients: list
+    logits: tf.Tensor
+    loss: tf.Tensor
+    statistics: tf.Tensor
+    objective_losses: dict
+    clean: dict | None
+    adversarial: dict | None
+
+
+class Passes:
+    """The n passes over one batch, and what they add up to.
+
+    The classification loss of every pass counts 1 / n. The objectives' losses
+    are those of the last pass and count whole; delta ascends along the
+    classification loss alone. The dropout masks are the same in all passes.
+
+    The word embeddings are looked up once. The gradient with respect to delta
+    is theirs as well: it serves the ascent, and its sum over the passes goes
+    back through the lookup at the end.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier` with an adversary.
+        x: dict, as the classifier's `call` takes it.
+        y: labels, as the compiled loss takes them.
+        sample_weight: tensor of shape `[batch]`, or `None`.
+
+    Reference:
+     - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
+     - CARL and RAR paper, Eq. 6 and 7
+    """
+
+    def __init__(self, classifier, x, y, sample_weight=None):
+        self._classifier = classifier
+        self._adversary = classifier.adversary
+        self._x = x
+        self._y = y
+        self._sample_weight = sample_weight
+        self._mask = x["padding_mask"]
+        self._looked_up = classifier.encoder.embedding_weights
+        # All weights behind the lookup.
+        self._weights = without(classifier.trainable_weights, self._looked_up)
+        with tf.GradientTape() as self._lookup_tape:
+            self._lookup = classifier.encoder.embed(x, training=True)
+        self._clean = tf.cast(self._lookup, tf.float32)
+        self._seeds = [
+            (state, tf.identity(state)) for state in classifier.seed_states()
+        ]
+
+    def gradients(self):
+        """Runs all passes.
+
+        Returns:
+            `AdversarialStep`.
+        """
+        objectives = [o for o in self._classifier.objectives if o.active]
+        delta = self._initial_delta()
+        state = (
+            [tf.zeros_like(self._clean), *map(_zeros, self._weights)],
+            tf.zeros([self._adversary.steps, len(PassStatistics.COLUMNS)]),
+            tf.zeros([tf.shape(self._mask)[0], self._classifier.num_classes]),
+        )
+        if objectives:
+            return self._with_objectives(objectives, delta, state)
+        _, state = self._adversary.run(self._pass, delta, self._mask, state)
+        totals, statistics, logits = state
+        loss = tf.reduce_mean(statistics[:, 0])
+        pairs = self._paired(totals)
+        return AdversarialStep(pairs, logits, loss, statistics, {}, None, None)
+
+    def outputs_without_gradients(self):
+        """Runs all passes without any gradient for the parameters.
+
+        Returns:
+            Two dicts: the clean outputs and those of the last pass.
+        """
+
+        def ascent_only(index, delta, state):
+            with tf.GradientTape() as tape:
+                tape.watch(delta)
+                _, loss = self._forward(delta)
+                scaled = self._scaled(loss)
+            return tape.gradient(scaled, delta), state
+
+        delta, _ = self._adversary.run(
+            ascent_only,
+            self._initial_delta(),
+            self._mask,
+            (),
+            last=self._adversary.steps - 1,
+        )
+        clean, _ = self._forward(tf.zeros_like(self._clean))
+        adversarial, _ = self._forward(delta)
+        return clean, adversarial
+
+    def _initial_delta(self):
+        classifier = self._classifier
+        return self._adversary.initialize(
+            self._mask,
+            classifier.encoder.embedding_dim,
+            classifier.seed_generator,
+        )
+
+    def _forward(self, delta):
+        """Returns the outputs on perturbed embeddings, and their loss."""
+        classifier = self._classifier
+        for variable, value in self._seeds:
+            variable.assign(value)
+        outputs = classifier.encoder.encode(
+            self._clean + delta, self._x, training=True
+        )
+        logits = classifier.classify(outputs, training=True)
+        loss = classifier.compute_loss(
+            self._x, self._y, logits, self._sample_weight
+        )
+        return {**outputs, "logits": logits}, loss
+
+    def _scaled(self, loss):
+        return self._classifier.optimizer.scale_loss(loss)
+
+    def _pass(self, index, delta, state):
+        """One pass of the loop: what it finds is added to the state."""
+        with tf.GradientTape() as tape:
+            tape.watch(delta)
+            outputs, loss = self._forward(delta)
+            scaled = self._scaled(loss / self._adversary.steps)
+        # Some weights may be the objectives' alone, so that they have no part
+        # in this loss; TensorFlow's own zeros fail on Keras' variables.
+        gradients = tape.gradient(scaled, [delta, *self._weights])
+        if gradients[0] is None:
+            gradients[0] = tf.zeros_like(delta)
+        totals, statistics, _ = state
+        logits = outputs["logits"]
+        return gradients[0], (
+            _added(totals, gradients),
+            self._noted(statistics, index, loss, logits, delta),
+            logits,
+        )
+
+    def _with_objectives(self, objectives, delta, state):
+        """Runs the passes; the last one, outside the loop, has more losses."""
+        steps = self._adversary.steps
+        totals, statistics, logits = state
+        clean_pass = None
+        first = 0
+        if any(objective.needs_clean for objective in objectives):
+            # Where the first of several passes is at the clean embeddings, it
+            # is the clean pass.
+            shared = self._adversary.init_magnitude == 0 and steps > 1
+            clean_pass = _CleanPass(self._forward, self._clean, shared)
+            if shared:
+                statistics = self._noted(
+                    statistics,
+                    0,
+                    clean_pass.loss,
+                    clean_pass.outputs["logits"],
+                    delta,
+                )
+                gradient = clean_pass.embedding_gradient(
+                    lambda loss: self._scaled(loss / steps)
+                )
+                delta = self._adversary.ascend(delta, gradient, self._mask)
+                first = 1
+        delta, (totals, statistics, _) = self._adversary.run(
+            self._pass,
+            delta,
+            self._mask,
+            (totals, statistics, logits),
+            first,
+            steps - 1,
+        )
+        clean = clean_pass.outputs if clean_pass else {}
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        with tf.GradientTape() as tape:
+            tape.watch((delta, clean))
+            adversarial, loss = self._forward(delta)
+            losses = {
+                objective.name: objective.loss(
+                    self._x,
+                    self._y,
+                    clean,
+                    adversarial,
+                    self._sample_weight,
+                )
+                for objective in objectives
+            }
+            auxiliary = tf.add_n(
+                [o.weight * losses[o.name] for o in objectives]
+            )
+            scaled = self._scaled(loss / steps + auxiliary / replicas)
+        gradients, tied, upstream = tape.gradient(
+            scaled, ([delta, *self._weights], self._looked_up, clean)
+        )
+        totals = _added(totals, gradients)
+        if clean_pass:
+            totals = _added(
+                totals, clean_pass.gradients(upstream, self._weights)
+            )
+        statistics = self._noted(
+            statistics, steps - 1, loss, adversarial["logits"], delta
+        )
+        return AdversarialStep(
+            self._paired(totals, tied),
+            adversarial["logits"],
+            tf.reduce_mean(statistics[:, 0]) + auxiliary,
+            statistics,
+            losses,
+            clean or None,
+            adversarial,
+        )
+
+    def _noted(self, statistics, index, loss, logits, delta):
+        """Writes a pass's row of the statistics."""
+        row = tf.stack(
+            [
+                unscale_for_replicas(loss),
+                _accuracy(self._y, logits),
+                tf.reduce_mean(perturbation.norm(delta)),
+            ]
+        )
+        return tf.tensor_scatter_nd_update(statistics, [[index]], [row])
+
+    def _paired(self, totals, tied=None):
+        """Pairs the summed gradients with the weights, in their order.
+
+        Args:
+            totals: list of the gradients with respect to the embeddings and
+                to the weights behind the lookup.
+            tied: list of the gradients that reach the lookup's weights by
+                another way, such as a projection onto the vocabulary. Entries
+                may be `None`.
+        """
+        looked_up_gradients = self._lookup_tape.gradient(
+            self._lookup,
+            self._looked_up,
+            output_gradients=tf.cast(totals[0], self._lookup.dtype),
+        )
+        looked_up_gradients = map(tf.convert_to_tensor, looked_up_gradients)
+        if tied is not None:
+            looked_up_gradients = _added(looked_up_gradients, tied)
+        found = dict(
+            zip(
+                map(id, [*self._weights, *self._looked_up]),
+                [*totals[1:], *looked_up_gradients],
+                strict=True,
+            )
+        )
+        # An optimizer's state is saved in the order in which it first sees
+        # the weights, and loaded in that of trainable_weights.
+        weights = self._classifier.trainable_weights
+        return [(found[id(weight)], weight) for weight in weights]
+
+
+class _CleanPass:
+    """The pass over the clean embeddings, whose gradients wait for the end.
+
+    What the objectives add to its outputs' gradients is known only then: one
+    backward pass takes all.
+
+    Args:
+        forward: callable of delta that returns outputs and loss.
+        embeddings: the clean embeddings.
+        counts: bool, whether this is one of the adversary's passes, whose
+            loss counts.
+    """
+
+    def __init__(self, forward, embeddings, counts):
+        self._embeddings = embeddings
+        self._counts = counts
+        self._scaled = None
+        with tf.GradientTape(persistent=counts) as self._tape:
+            self._tape.watch(embeddings)
+            self.outputs, self.loss = forward(tf.zeros_like(embeddings))
+
+    def embedding_gradient(self, scale):
+        """Returns the loss's gradient for the ascent."""
+        with self._tape:
+            self._scaled = scale(self.loss)
+        return self._tape.gradient(self._scaled, self._embeddings)
+
+    def gradients(self, upstream, weights):
+        """Returns the gradients with respect to embeddings and weights.
+
+        Args:
+            upstream: dict of the gradients with respect to the outputs.
+            weights: list of variables.
+        """
+        reached = {k: v for k, v in upstream.items() if v is not None}
+        targets = [self.outputs[name] for name in reached]
+        output_gradients = list(reached.values())
+        if self._counts:
+            targets.append(self._scaled)
+            output_gradients.append(tf.ones_like(self._scaled))
+        return self._tape.gradient(
+            targets,
+            [self._embeddings, *weights],
+            output_gradients=output_gradients,
+        )
+
+
+class PassStatistics(keras.metrics.Metric):
+    """Averages what each of the adversary's passes sees, over the batches.
+
+    Args:
+        steps: int. Number of passes.
+        **kwargs: passed to `keras.metrics.Metric`.
+
+    Returns:
+        `result()` is float32 of shape `[steps, 3]`: loss, accuracy and mean
+        norm of delta, a row a pass.
+
+    Example:
+
+    ```python
+    statistics = PassStatistics(steps=2)
+    statistics.update_state([[0.7, 0.5, 0.0], [0.9, 0.4, 0.1]], 32)
+    statistics.result()
+    ```
+    """
+
+    NAME = "pass_statistics"
+    COLUMNS = ("loss", "accuracy", "delta_norm")
+
+    def __init__(self, steps, **kwargs):
+        super().__init__(name=self.NAME, **kwargs)
+        self.total = self.add_variable(
+            [steps, len(self.COLUMNS)], "zeros", name="total"
+        )
+        self.count = self.add_variable([], "zeros", name="count")
+
+    def update_state(self, values, sample_weight=1.0):
+        weight = tf.cast(sample_weight, self.dtype)
+        self.total.assign_add(tf.cast(values, self.dtype) * weight)
+        self.count.assign_add(weight)
+
+    def result(self):
+        return tf.math.divide_no_nan(
+            tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
+        )
+
+
+def without(variables, others):
+    """Drops variables by identity: Keras variables compare by value."""
+    left_out = {id(variable) for variable in others}
+    return [v for v in variables if id(v) not in left_out]
+
+
+def unscale_for_replicas(loss):
+    """Undoes the division by the number of replicas inside a Keras loss."""
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    return tf.cast(loss, tf.float32) * float(replicas)
+
+
+def _zeros(weight):
+    return tf.zeros(weight.shape, weight.dtype)
+
+
+def _added(totals, gradients):
+    """Sums gradients, one by one; `None` adds nothing."""
+    return [
+        total if gradient is None else total + tf.convert_to_tensor(gradient)
+        for total, gradient in zip(totals, gradients, strict=True)
+    ]
+
+
+def _accuracy(y, y_pred):
+    """Measures the share of right classes; labels are numbers or one-hot."""
+    y = tf.convert_to_tensor(y)
+    if y.shape.rank == 2 and y.shape[1] == y_pred.shape[1]:
+        y = tf.argmax(y, axis=1)
+    y = tf.cast(tf.reshape(y, [-1]), tf.int64)
+    return tf.reduce_mean(tf.cast(tf.argmax(y_pred, axis=1) == y, tf.float32))
