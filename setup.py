@@ -34,6 +34,7 @@ setup(
         "keras>=3.15,<3.16",
         "keras-hub>=0.31,<0.33",
         "numpy>=1.26.4",
+        "psutil>=5.9",
         "safetensors>=0.4.5",
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.20,<2.22",

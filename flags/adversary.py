@@ -6,8 +6,11 @@ METHOD = flags.DEFINE_enum(
     "method",
     "freelb",
     ["baseline", "freelb", "carl", "rar", "carl_rar"],
-    "How to train: baseline (plain training) or freelb (on adversarial word "
-    "embeddings). carl, rar and carl_rar are not in this version.",
+    "How to train: baseline (plain training), freelb (on adversarial word "
+    "embeddings), carl (FreeLB, and the clean and the adversarial "
+    "representation of a sentence are drawn together), rar (FreeLB, and the "
+    "words are reconstructed from the adversarial representations), or "
+    "carl_rar (both).",
 )
 STEPS = flags.DEFINE_integer(
     "adv_steps",

@@ -1,5 +1,8 @@
 """Flags that say which labelled texts to read."""
 
+import dataclasses
+
+import numpy as np
 from absl import flags
 
 from tfadv import command_line
@@ -30,13 +33,48 @@ LABEL_COLUMN = flags.DEFINE_string(
     "label",
     "Name of the files' column with the class: strings or integers.",
 )
+AUGMENT_FILE = flags.DEFINE_string(
+    "augment_file",
+    None,
+    "An adversaries.jsonl of tools.reconstruct: its reconstructions are "
+    "trained on beside the training set.",
+)
 
 _FILES = (TRAIN_FILE, DEV_FILE, TEST_FILE)
 _ALL = (DATASET, *_FILES, TEXT_COLUMN, LABEL_COLUMN)
 
 
+def load_training_dataset():
+    """Loads what the flags name, adversaries to train on among it.
+
+    Returns:
+        `tfadv.data.examples.TextDataset`.
+
+    Raises:
+        InputError: the flags clash, or the data cannot be read.
+    """
+    from tfadv.data import text_files
+    from tfadv.data.examples import Examples
+
+    dataset = load_dataset()
+    if not AUGMENT_FILE.value:
+        return dataset
+    more, _ = text_files.read_examples(
+        AUGMENT_FILE.value,
+        "reconstruction",
+        "label",
+        dataset.label_names,
+        flag=f"--{AUGMENT_FILE.name}",
+    )
+    train = Examples(
+        [*dataset.train.texts, *more.texts],
+        np.concatenate([dataset.train.labels, more.labels]),
+    )
+    return dataclasses.replace(dataset, train=train)
+
+
 def load_dataset():
-    """Loads what the flags name.
+    """Loads the splits that the flags name.
 
     Returns:
         `tfadv.data.examples.TextDataset`.

@@ -333,7 +333,7 @@ def test_one_pass_without_delta_has_plain_gradients(
     encoder = tiny_encoder(family, perturb_at=perturb_at, dropout=0.2)
     adversary = RecordingFreeLB(steps=1)
     classifier = compiled(encoder, adversary, dropout=0.2)
-    states = [(state, state.numpy()) for state in classifier._seed_states()]
+    states = [(state, state.numpy()) for state in classifier.seed_states()]
     _, gradients, _ = run(classifier, x, y)
     for state, value in states:
         state.assign(value)
@@ -439,7 +439,7 @@ def test_layers_of_one_pass_have_different_dropout_masks(tiny_encoder):
     """ALBERT's layers share weights and generators, but not masks."""
     encoder = tiny_encoder("albert", dropout=0.5)
     classifier = compiled(encoder, FreeLB(steps=2), dropout=0.5)
-    states = classifier._seed_states()
+    states = classifier.seed_states()
     before = [state.numpy() for state in states]
     classifier.adversarial_gradients(*batch())
     once = [state.numpy() for state in states]

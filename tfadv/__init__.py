@@ -17,6 +17,7 @@ _HOMES = {
     "ReconstructionObjective": "objectives.reconstruction",
     "Tokenizer": "tokenization",
     "load": "run_folder",
+    "pgd_attack": "attack",
 }
 
 __all__ = sorted(_HOMES)

@@ -6,6 +6,55 @@ import tensorflow as tf
 from tfadv import perturbation
 
 
+def run_passes(
+    one_pass, ascend, delta, state, steps, first=0, last=None, until=None
+):
+    """Runs passes in one graph loop whose size does not grow with n.
+
+    This is the loop of training and of attacks alike. Delta ascends after
+    every pass but the n-th: what that one sees is the adversary.
+
+    Args:
+        one_pass: callable of `(index, delta, state)` that returns the
+            gradient of the loss with respect to delta and the new state.
+        ascend: callable of `(delta, gradient)` that returns the next delta.
+        delta: the first pass's delta.
+        state: nested structure of tensors, carried from pass to pass.
+        steps: int or scalar tensor, n.
+        first: int. The pass to begin with.
+        last: int or scalar tensor. The pass to end before; `None` for all n.
+        until: callable of the state that returns a bool scalar: whether to
+            end earlier. `None` for never.
+
+    Returns:
+        The delta for pass `last`, or the one of the n-th pass; and the last
+        state.
+    """
+    last = steps if last is None else last
+
+    def goes_on(index, delta, state):
+        more = index < last
+        return more if until is None else more & ~until(state)
+
+    def body(index, delta, state):
+        gradient, state = one_pass(index, delta, state)
+        delta = tf.where(index + 1 < steps, ascend(delta, gradient), delta)
+        return index + 1, delta, state
+
+    if isinstance(last, int) and first >= last:
+        return delta, state
+    # tf.while_loop runs eagerly as well; parallel_iterations=1 because the
+    # seed generators are set back at the start of every pass.
+    _, delta, state = tf.while_loop(
+        goes_on,
+        body,
+        (tf.constant(first), delta, state),
+        parallel_iterations=1,
+        maximum_iterations=last - first,
+    )
+    return delta, state
+
+
 @keras.saving.register_keras_serializable(package="tfadv")
 class FreeLB:
     """Finds adversarial word embeddings by normalised gradient ascent.
@@ -83,45 +132,14 @@ class FreeLB:
         return perturbation.project(delta, self.max_norm)
 
     def run(self, one_pass, delta, padding_mask, state, first=0, last=None):
-        """Runs passes in one graph loop whose size does not grow with n.
+        """Runs the passes, or some of them: see `run_passes`."""
 
-        Delta ascends after every pass but the n-th: what that one sees is
-        the adversary.
+        def ascend(delta, gradient):
+            return self.ascend(delta, gradient, padding_mask)
 
-        Args:
-            one_pass: callable of `(index, delta, state)` that returns the
-                gradient of the loss with respect to delta and the new state.
-            delta: the first pass's delta.
-            padding_mask: tensor of shape `[batch, tokens]`.
-            state: nested structure of tensors, carried from pass to pass.
-            first: int. The pass to begin with.
-            last: int. The pass to end before; `None` for all n.
-
-        Returns:
-            The delta for pass `last`, or the one of the n-th pass; and the
-            last state.
-        """
-        last = self.steps if last is None else last
-
-        def body(index, delta, state):
-            gradient, state = one_pass(index, delta, state)
-            ascended = self.ascend(delta, gradient, padding_mask)
-            delta = tf.where(index + 1 < self.steps, ascended, delta)
-            return index + 1, delta, state
-
-        if first >= last:
-            return delta, state
-
-        # tf.while_loop runs eagerly as well; parallel_iterations=1 because
-        # the seed generators are set back at the start of every pass.
-        _, delta, state = tf.while_loop(
-            lambda index, *_: index < last,
-            body,
-            (tf.constant(first), delta, state),
-            parallel_iterations=1,
-            maximum_iterations=last - first,
+        return run_passes(
+            one_pass, ascend, delta, state, self.steps, first, last
         )
-        return delta, state
 
     def get_config(self):
         """Returns the settings, as `from_config` takes them."""

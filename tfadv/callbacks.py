@@ -41,7 +41,7 @@ class BestWeights(keras.callbacks.Callback):
         if None not in (value, self.best_value) and value <= self.best_value:
             return
         partial = self.path.with_name(run_folder.PARTIAL + self.path.name)
-        self.model.save_weights(partial)
+        run_folder.kept_part(self.model).save_weights(partial)
         os.replace(partial, self.path)
         self.best_epoch, self.best_value = epoch + 1, value
 
@@ -147,8 +147,48 @@ class StopOnNaN(keras.callbacks.Callback):
             )
 
 
+class StartContrastive(keras.callbacks.Callback):
+    """Fills CARL's memory bank at a step; its loss trains from there on.
+
+    Args:
+        objective: `tfadv.ContrastiveObjective` of the model.
+        batches: `tf.data.Dataset` with every training example once.
+        start_step: int, the number of updates without the objective, counted
+            over all epochs.
+
+    Example:
+
+    ```python
+    start = StartContrastive(objective, batches, start_step=500)
+    classifier.fit(batches, epochs=3, callbacks=[start])
+    ```
+
+    Reference:
+     - CARL and RAR paper, section 3.2 and Table 3
+    """
+
+    def __init__(self, objective, batches, start_step):
+        super().__init__()
+        self.objective = objective
+        self.batches = batches
+        self.start_step = start_step
+        self._steps = 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._steps >= self.start_step and not self.objective.active:
+            # Below Keras' bar, not in it.
+            print(flush=True)
+            self.objective.start(self.model, self.batches)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+
+
 class StepTimer(keras.callbacks.Callback):
-    """Times the training steps alone, without the first, which traces.
+    """Times the training steps alone, without those that trace.
+
+    The first step traces the graph, and the first one with a new objective
+    does again.
 
     Attributes:
         seconds: float, in all timed steps.
@@ -159,13 +199,13 @@ class StepTimer(keras.callbacks.Callback):
         super().__init__()
         self.seconds = 0.0
         self.steps = 0
-        self._first = True
+        self._traced = None
 
     def on_train_batch_begin(self, batch, logs=None):
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
-        if not self._first:
+        if self._traced is self.model.train_function:
             self.seconds += time.perf_counter() - self._start
             self.steps += 1
-        self._first = False
+        self._traced = self.model.train_function

@@ -108,7 +108,77 @@ def project(delta, max_norm):
     Reference:
      - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1, line 8
     """
-    if max_norm == 0:
-        return delta
+    return delta if max_norm == 0 else into_ball(delta, max_norm, "l2")
+
+
+def into_ball(delta, radius, kind):
+    """Projects each example into a ball around zero.
+
+    Args:
+        delta: float32 tensor of shape `[batch, tokens, embedding]`.
+        radius: float or scalar tensor; 0 leaves zeros.
+        kind: string: `"l2"`, the norm over all of an example's tokens, or
+            `"linf"`, the largest entry.
+
+    Returns:
+        The projected delta.
+    """
+    if kind == "linf":
+        return tf.clip_by_value(delta, -radius, radius)
     length = norm(delta)[:, None, None]
-    return delta * (max_norm / tf.maximum(length, max_norm))
+    return delta * tf.math.divide_no_nan(radius, tf.maximum(length, radius))
+
+
+def sign_step(delta, gradient, padding_mask, step_size):
+    """Ascends along the gradient's sign: delta + alpha * sign(g).
+
+    Args:
+        delta: float32 tensor of shape `[batch, tokens, embedding]`.
+        gradient: tensor of delta's shape.
+        padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
+        step_size: float or scalar tensor. alpha.
+
+    Returns:
+        The moved delta.
+
+    Reference:
+     - [Madry et al. 2018](https://arxiv.org/abs/1706.06083), section 2.1
+    """
+    real = tf.cast(padding_mask, tf.bool)[:, :, None]
+    direction = tf.sign(tf.cast(gradient, tf.float32))
+    usable = real & tf.math.is_finite(direction)
+    return delta + step_size * tf.where(usable, direction, 0.0)
+
+
+def random_in_ball(padding_mask, embedding_dim, radius, kind, seed):
+    """Draws a point of each example's ball, uniformly.
+
+    Args:
+        padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
+        embedding_dim: int. Size of a word embedding.
+        radius: float or scalar tensor.
+        kind: string, as in `into_ball`.
+        seed: int tensor of shape `[2]`.
+
+    Returns:
+        float32 tensor of shape `[batch, tokens, embedding_dim]`, zero on
+        padding. How far the batch is padded does not change it.
+    """
+    mask = tf.cast(padding_mask, tf.float32)
+    batch, tokens = tf.unstack(tf.shape(mask))
+    # Drawn with tokens first, as in `initialize`.
+    shape = [tokens, batch, embedding_dim]
+    if kind == "linf":
+        entries = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
+    else:
+        entries = tf.random.stateless_normal(shape, seed)
+    entries = tf.transpose(entries, [1, 0, 2]) * mask[:, :, None]
+    if kind == "linf":
+        return entries * radius
+    # A uniform direction; the share of the ball within r grows as r^d.
+    dimensions = tf.reduce_sum(mask, axis=1) * float(embedding_dim)
+    seed = tf.random.experimental.stateless_fold_in(seed, 1)
+    share = tf.random.stateless_uniform([batch], seed)
+    distance = radius * tf.pow(share, 1.0 / tf.maximum(dimensions, 1.0))
+    length = norm(entries)
+    return entries * tf.math.divide_no_nan(distance, length)[:, None, None]

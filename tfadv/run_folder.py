@@ -10,6 +10,7 @@
 | `results.json` | the results; written last: without it, a run is not whole |
 | `tensorboard/` | TensorBoard logs |
 | `evaluation.json` | what `tools.evaluate` measured |
+| `adversaries.jsonl` | what `tools.reconstruct` wrote |
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ RESULTS = "results.json"
 TENSORBOARD = "tensorboard"
 
 EVALUATION = "evaluation.json"
+ADVERSARIES = "adversaries.jsonl"
 
 _CONTENT = (
     FLAGS,
@@ -42,6 +44,7 @@ _CONTENT = (
     RESULTS,
     TENSORBOARD,
     EVALUATION,
+    ADVERSARIES,
 )
 # A file is written under this name first, then renamed: it is whole or absent.
 PARTIAL = "partial."
@@ -148,33 +151,68 @@ def load(run_folder):
     return Run(folder, description, classifier, tokenizer)
 
 
-def build_classifier(encoder, description, load_weights=True, adversary=None):
+def build_classifier(
+    encoder, description, load_weights=True, train_labels=None, seed=None
+):
     """Builds the classifier that a run's description speaks of.
 
     Args:
         encoder: name or folder of the pretrained encoder.
         description: dict, the content of `run.json`.
         load_weights: bool, whether to load the encoder's pretrained weights.
-        adversary: `tfadv.FreeLB`, or `None`.
+        train_labels: int array, the classes of the training examples. `None`
+            builds the classifier without what only training needs.
+        seed: int, of the draws of negatives.
 
     Returns:
         `tfadv.AdversarialClassifier`.
     """
+    from tfadv import methods
+    from tfadv.adversary import FreeLB
     from tfadv.classifier import AdversarialClassifier
     from tfadv.encoder import Encoder
 
     precision = description["precision"]
-    return AdversarialClassifier(
-        Encoder.from_pretrained(
-            encoder,
-            load_weights=load_weights,
-            perturb_at=description["perturb_at"],
-            dtype=precision,
-        ),
-        num_classes=len(description["label_names"]),
-        adversary=adversary,
+    encoder = Encoder.from_pretrained(
+        encoder,
+        load_weights=load_weights,
+        perturb_at=description["perturb_at"],
         dtype=precision,
     )
+    adversary = description["adversary"]
+    return AdversarialClassifier(
+        encoder,
+        num_classes=len(description["label_names"]),
+        adversary=None if adversary is None else FreeLB(**adversary),
+        objectives=methods.build_objectives(
+            description["objectives"], encoder.hidden_dim, train_labels, seed
+        ),
+        dtype=precision,
+    )
+
+
+def kept_part(classifier):
+    """Returns what a run keeps of its classifier: all but memory banks.
+
+    Its weights load into a classifier that `build_classifier` has built
+    without training labels.
+    """
+    import keras
+
+    from tfadv.objectives.contrastive import ContrastiveObjective
+
+    # Weights are saved by the names of attributes.
+    part = keras.Model()
+    part.encoder = classifier.encoder
+    part.head = classifier.head
+    part.seed_generator = classifier.seed_generator
+    part.objectives = [
+        objective
+        for objective in classifier.objectives
+        if not isinstance(objective, ContrastiveObjective)
+    ]
+    part.built = True
+    return part
 
 
 def read_description(folder):

@@ -7,10 +7,11 @@ import time
 
 import keras
 
-from tfadv import callbacks, evaluation, pretrained, run_folder
+from tfadv import callbacks, evaluation, methods, pretrained, run_folder
 from tfadv.adversary import FreeLB
 from tfadv.data import batching
 from tfadv.errors import InputError
+from tfadv.objectives.contrastive import ContrastiveObjective
 from tfadv.schedules import LinearDecayWithWarmup
 from tfadv.tokenization import Tokenizer
 
@@ -20,9 +21,12 @@ class Settings:
     """How to train; what is trained on comes apart.
 
     Args:
-        method: string: `"baseline"` or `"freelb"`.
+        method: string: `"baseline"`, `"freelb"`, `"carl"`, `"rar"` or
+            `"carl_rar"`.
         encoder: string, a name or folder for `tfadv.Encoder.from_pretrained`.
         adversary: `tfadv.FreeLB`; not read by the baseline.
+        contrastive: `tfadv.methods.Contrastive`; read by CARL alone.
+        reconstruction_weight: float, w_r; read by RAR alone.
         max_length: int, in tokens; longer texts are cut.
         perturb_at: string, see `tfadv.Encoder`.
         precision: string: `"float32"`, `"mixed_bfloat16"` or
@@ -41,6 +45,10 @@ class Settings:
     method: str = "freelb"
     encoder: str = "all-minilm-l6-v2"
     adversary: FreeLB = dataclasses.field(default_factory=FreeLB)
+    contrastive: methods.Contrastive = dataclasses.field(
+        default_factory=methods.Contrastive
+    )
+    reconstruction_weight: float = 0.1
     max_length: int = 128
     perturb_at: str = "word_embeddings"
     precision: str = "float32"
@@ -51,9 +59,6 @@ class Settings:
     learning_rate_schedule: str = "constant"
     warmup_proportion: float = 0.1
     seed: int = 0
-
-
-METHODS = ("baseline", "freelb")
 
 
 def train(dataset, settings, output_dir, flags="", overwrite=False):
@@ -85,11 +90,7 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
     """
     folder = pathlib.Path(output_dir)
     run_folder.check_output(folder, overwrite)
-    if settings.method not in METHODS:
-        raise InputError(
-            f"--method={settings.method}: this version of tfadv trains "
-            f"{' and '.join(METHODS)}; choose one of them"
-        )
+    methods.check_method(settings.method)
     keras.utils.set_random_seed(settings.seed)
     encoder_folder = pretrained.resolve(settings.encoder)
     tokenizer = Tokenizer.from_pretrained(encoder_folder, settings.max_length)
@@ -102,13 +103,29 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
         "perturb_at": settings.perturb_at,
         "precision": settings.precision,
         "adversary": None,
+        "objectives": methods.describe(
+            settings.method,
+            settings.contrastive,
+            settings.reconstruction_weight,
+            tokenizer.special_ids,
+        ),
     }
-    adversary = None
     if settings.method != "baseline":
-        adversary = settings.adversary
-        description["adversary"] = adversary.get_config()
+        description["adversary"] = settings.adversary.get_config()
+    steps_per_epoch = -(-len(dataset.train) // settings.batch_size)
+    total_steps = steps_per_epoch * settings.epochs
+    if settings.max_steps is not None:
+        total_steps = min(total_steps, settings.max_steps)
+    contrastive_start = None
+    if "contrastive" in description["objectives"]:
+        contrastive_start = settings.contrastive.first_step(
+            steps_per_epoch, total_steps
+        )
     classifier = run_folder.build_classifier(
-        encoder_folder, description, adversary=adversary
+        encoder_folder,
+        description,
+        train_labels=dataset.train.labels,
+        seed=settings.seed,
     )
     positions = classifier.encoder.max_sequence_length
     if settings.max_length > positions:
@@ -122,10 +139,6 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
         for name in ("train", "dev", "test")
         if (split := getattr(dataset, name)) is not None
     }
-    steps_per_epoch = -(-len(splits["train"]) // settings.batch_size)
-    total_steps = steps_per_epoch * settings.epochs
-    if settings.max_steps is not None:
-        total_steps = min(total_steps, settings.max_steps)
     classifier.compile(
         optimizer=keras.optimizers.Adam(_learning_rate(settings, total_steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -141,7 +154,13 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
         )
         tokenizer.save(folder / run_folder.ENCODER)
         results = _fit(
-            classifier, splits, settings, folder, steps_per_epoch, total_steps
+            classifier,
+            splits,
+            settings,
+            folder,
+            steps_per_epoch,
+            total_steps,
+            contrastive_start,
         )
         run_folder.write_json(folder / run_folder.RESULTS, results)
     except OSError as error:
@@ -149,12 +168,29 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
     return results
 
 
-def _fit(classifier, splits, settings, folder, steps_per_epoch, total_steps):
+def _fit(
+    classifier,
+    splits,
+    settings,
+    folder,
+    steps_per_epoch,
+    total_steps,
+    contrastive_start,
+):
     best = callbacks.BestWeights(folder / run_folder.WEIGHTS)
     timer = callbacks.StepTimer()
     dev = None
     if "dev" in splits:
         dev = batching.evaluation_batches(splits["dev"], settings.batch_size)
+    objective_starts = [
+        callbacks.StartContrastive(
+            objective,
+            batching.evaluation_batches(splits["train"], settings.batch_size),
+            contrastive_start,
+        )
+        for objective in classifier.objectives
+        if isinstance(objective, ContrastiveObjective)
+    ]
     start = time.perf_counter()
     classifier.fit(
         batching.training_batches(
@@ -169,6 +205,8 @@ def _fit(classifier, splits, settings, folder, steps_per_epoch, total_steps):
         shuffle=False,
         validation_data=dev,
         callbacks=[
+            # Before the timer, which is for training steps alone.
+            *objective_starts,
             timer,
             callbacks.StopOnNaN(),
             callbacks.StopAtStep(total_steps),
@@ -182,7 +220,7 @@ def _fit(classifier, splits, settings, folder, steps_per_epoch, total_steps):
         ],
     )
     seconds = time.perf_counter() - start
-    classifier.load_weights(best.path)
+    run_folder.kept_part(classifier).load_weights(best.path)
     results = {
         "method": settings.method,
         "dev_accuracy": None,

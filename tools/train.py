@@ -1,4 +1,4 @@
-r"""Trains a text classifier, on adversarial word embeddings or plainly.
+r"""Trains a text classifier: plainly, with FreeLB, CARL, RAR or both.
 
 Writes a run folder: the weights of the epoch that is best on the dev split,
 flags.cfg to run it again, metrics.jsonl, results.json and TensorBoard logs.
@@ -14,7 +14,14 @@ import sys
 from absl import flags
 
 from tfadv import command_line
-from tfadv.flags import adversary, data, encoder, optimization, output
+from tfadv.flags import (
+    adversary,
+    data,
+    encoder,
+    objectives,
+    optimization,
+    output,
+)
 
 
 def main():
@@ -23,7 +30,7 @@ def main():
     from tfadv import run_folder
 
     run_folder.check_output(output.OUTPUT_DIR.value, output.OVERWRITE.value)
-    dataset = data.load_dataset()
+    dataset = data.load_training_dataset()
 
     command_line.import_tensorflow()
     from tfadv import training
@@ -32,6 +39,8 @@ def main():
         method=adversary.METHOD.value,
         encoder=encoder.ENCODER.value,
         adversary=adversary.adversary(),
+        contrastive=objectives.contrastive(),
+        reconstruction_weight=objectives.RECONSTRUCTION_WEIGHT.value,
         max_length=encoder.MAX_LENGTH.value,
         perturb_at=encoder.PERTURB_AT.value,
         precision=encoder.PRECISION.value,
@@ -59,7 +68,9 @@ def main():
 def start():
     """Starts the binary."""
     flags.mark_flag_as_required(output.OUTPUT_DIR.name)
-    command_line.run(main, [data, encoder, adversary, optimization, output])
+    command_line.run(
+        main, [data, encoder, adversary, objectives, optimization, output]
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+"""Flags of what is learned from the adversary: CARL and RAR."""
+
+from absl import flags
+
+LOSS = flags.DEFINE_enum(
+    "contrastive_loss",
+    "nce",
+    ["nce", "infonce"],
+    "CARL's loss: nce (noise-contrastive estimation, the paper's) or infonce "
+    "(the exact softmax over the negatives).",
+)
+WEIGHT = flags.DEFINE_float(
+    "contrastive_weight", 1.0, "Weight of CARL's loss.", lower_bound=0.0
+)
+TEMPERATURE = flags.DEFINE_float(
+    "contrastive_temperature", 0.07, "Divides the cosines of CARL's loss."
+)
+NEGATIVES = flags.DEFINE_string(
+    "contrastive_negatives",
+    "16000",
+    "m: negatives an example, drawn anew for every batch, or all.",
+)
+MOMENTUM = flags.DEFINE_float(
+    "bank_momentum",
+    0.5,
+    "M: the share that a row of the memory bank keeps in an update.",
+    lower_bound=0.0,
+    upper_bound=0.999999,
+)
+BANK_DTYPE = flags.DEFINE_enum(
+    "bank_dtype",
+    "float32",
+    ["float32", "bfloat16"],
+    "Type of the memory bank; bfloat16 takes half the memory.",
+)
+START_STEP = flags.DEFINE_integer(
+    "contrastive_start_step",
+    None,
+    "Updates before the memory bank is filled and CARL's loss joins; the "
+    "paper's Table 3. By default --contrastive_start_epoch tells it.",
+    lower_bound=0,
+)
+START_EPOCH = flags.DEFINE_float(
+    "contrastive_start_epoch",
+    1.0,
+    "The same in epochs, or parts of one.",
+    lower_bound=0.0,
+)
+RECONSTRUCTION_WEIGHT = flags.DEFINE_float(
+    "reconstruction_weight", 0.1, "w_r: weight of RAR's loss.", lower_bound=0.0
+)
+
+flags.register_validator(
+    TEMPERATURE.name,
+    lambda value: 0 < value < float("inf"),
+    "must be greater than 0",
+)
+flags.register_validator(
+    NEGATIVES.name,
+    lambda value: value == "all" or (value.isdecimal() and int(value) > 0),
+    "must be a whole number of at least 1, or all",
+)
+
+
+@flags.multi_flags_validator(
+    [START_STEP.name, START_EPOCH.name],
+    message="clash: give the start in steps or in epochs",
+)
+def _one_start(values):
+    default = flags.FLAGS[START_EPOCH.name].default
+    return (
+        values[START_STEP.name] is None or values[START_EPOCH.name] == default
+    )
+
+
+def contrastive():
+    """Returns the `tfadv.methods.Contrastive` that the flags describe."""
+    from tfadv.methods import Contrastive
+
+    all_of_them = NEGATIVES.value == "all"
+    return Contrastive(
+        loss=LOSS.value,
+        weight=WEIGHT.value,
+        temperature=TEMPERATURE.value,
+        num_negatives=None if all_of_them else int(NEGATIVES.value),
+        momentum=MOMENTUM.value,
+        bank_dtype=BANK_DTYPE.value,
+        start_step=START_STEP.value,
+        start_epoch=START_EPOCH.value,
+    )

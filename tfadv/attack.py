@@ -1,0 +1,168 @@
+"""Attacks on word embeddings: k-PGD, and FGM as its one-step case."""
+
+import typing
+
+import tensorflow as tf
+
+from tfadv import perturbation
+from tfadv.adversary import run_passes
+
+NORMS = ("l2", "linf")
+
+
+class Attack(typing.NamedTuple):
+    """The strongest perturbation that an attack has found for each example.
+
+    Args:
+        delta: float32 of shape `[batch, tokens, embedding]`.
+        fooled: bool of shape `[batch]`: whether the class was missed.
+        loss: float32 of shape `[batch]`: the cross-entropy there.
+        clean: dict of the encoder's outputs and `"logits"`, without delta.
+        adversarial: dict, the same with delta.
+    """
+
+    delta: tf.Tensor
+    fooled: tf.Tensor
+    loss: tf.Tensor
+    clean: dict
+    adversarial: dict
+
+
+def pgd_attack(
+    classifier,
+    x,
+    y,
+    epsilon,
+    steps=10,
+    step_size=None,
+    norm="l2",
+    restarts=1,
+    seed=0,
+    stop_when_fooled=False,
+):
+    """Attacks a batch by projected gradient ascent within a ball.
+
+    Delta starts at zero, after that at random points of the ball, and makes
+    `steps` steps along the gradient of its own example's cross-entropy: along
+    its direction in an L2 ball, along its sign in an L-infinity ball. One
+    step from zero is FGM. Of all the points on its ways, an example keeps the
+    one that fools the classifier with the highest loss, or else the one with
+    the highest loss. So more steps of a size, or more restarts, never make an
+    attack weaker.
+
+    An example's result depends on no other one and not on the padding; with
+    random restarts, on its place in the batch.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier`.
+        x: dict, as the classifier's `call` takes it.
+        y: int tensor of shape `[batch]`, the classes.
+        epsilon: float or scalar tensor: the radius of the ball. For `"l2"`
+            over all of an example's tokens. 0 leaves the embeddings clean.
+        steps: int, k.
+        step_size: float or scalar tensor; `None` for 2.5 * epsilon / k, which
+            reaches any point of the ball.
+        norm: string, `"l2"` or `"linf"`.
+        restarts: int. The first is at zero.
+        seed: int, of the random starts.
+        stop_when_fooled: bool. Whether an example stays where it fools first,
+            and the loop ends when all do. Who is fooled is the same.
+
+    Returns:
+        `Attack`.
+
+    Raises:
+        ValueError: a setting is out of its range.
+
+    Example:
+
+    ```python
+    run = tfadv.load("runs/freelb")
+    x = run.tokenizer(["a gorgeous, witty film", "a dull mess"])
+    attack = tfadv.pgd_attack(run.classifier, x, [1, 0], epsilon=0.2)
+    attack.fooled  # [False, True]
+    ```
+
+    Reference:
+     - [Madry et al. 2018](https://arxiv.org/abs/1706.06083)
+     - CARL and RAR paper, Tables 4 and 5
+    """
+    if norm not in NORMS:
+        raise ValueError(f"`norm` must be one of {NORMS}. Received: {norm}")
+    if steps < 1 or restarts < 1:
+        raise ValueError(
+            "`steps` and `restarts` must be at least 1. Received: "
+            f"steps={steps}, restarts={restarts}"
+        )
+    if not tf.is_tensor(epsilon) and not 0 <= epsilon < float("inf"):
+        raise ValueError(
+            "`epsilon` must be 0 or a positive number. Received: "
+            f"epsilon={epsilon}"
+        )
+    epsilon = tf.convert_to_tensor(epsilon, tf.float32)
+    if step_size is None:
+        step_size = 2.5 * epsilon / steps
+    encoder = classifier.encoder
+    mask = x["padding_mask"]
+    y = tf.cast(tf.convert_to_tensor(y), tf.int32)
+    clean_embeddings = tf.cast(encoder.embed(x), tf.float32)
+
+    def forward(delta):
+        outputs = encoder.encode(clean_embeddings + delta, x)
+        logits = classifier.classify(outputs)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+        fooled = tf.argmax(logits, axis=1, output_type=tf.int32) != y
+        return {**outputs, "logits": logits}, losses, fooled
+
+    def stronger(best, delta, losses, fooled):
+        best_delta, best_losses, best_fooled = best
+        wins = tf.where(
+            fooled == best_fooled, losses > best_losses, fooled & ~best_fooled
+        )
+        return (
+            tf.where(wins[:, None, None], delta, best_delta),
+            tf.where(wins, losses, best_losses),
+            tf.where(wins, fooled, best_fooled),
+        )
+
+    def one_pass(index, delta, best):
+        with tf.GradientTape() as tape:
+            tape.watch(delta)
+            _, losses, fooled = forward(delta)
+        gradient = tape.gradient(losses, delta)
+        best = stronger(best, delta, losses, fooled)
+        if stop_when_fooled:
+            # A step along zero is none.
+            gradient = tf.where(best[2][:, None, None], 0.0, gradient)
+        return gradient, best
+
+    def ascend(delta, gradient):
+        step = perturbation.step if norm == "l2" else perturbation.sign_step
+        delta = step(delta, gradient, mask, step_size)
+        return perturbation.into_ball(delta, epsilon, norm)
+
+    zero = tf.zeros_like(clean_embeddings)
+    clean, losses, fooled = forward(zero)
+    best = (zero, losses, fooled)
+    for restart in range(restarts):
+        delta = zero
+        if restart:
+            delta = perturbation.random_in_ball(
+                mask, encoder.embedding_dim, epsilon, norm, [seed, restart]
+            )
+        delta, best = run_passes(
+            one_pass,
+            ascend,
+            delta,
+            best,
+            steps=steps + 1,
+            last=steps,
+            until=(lambda best: tf.reduce_all(best[2]))
+            if stop_when_fooled
+            else None,
+        )
+        _, losses, fooled = forward(delta)
+        best = stronger(best, delta, losses, fooled)
+    delta, losses, fooled = best
+    adversarial, _, _ = forward(delta)
+    return Attack(delta, fooled, losses, clean, adversarial)

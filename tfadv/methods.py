@@ -1,0 +1,153 @@
+"""The methods by name, and the objectives that make them."""
+
+import dataclasses
+
+import psutil
+
+from tfadv.errors import InputError
+
+# What each method learns from the adversary beside its class.
+OBJECTIVES = {
+    "baseline": (),
+    "freelb": (),
+    "carl": ("contrastive",),
+    "rar": ("reconstruction",),
+    "carl_rar": ("contrastive", "reconstruction"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrastive:
+    """How CARL learns; `tfadv.ContrastiveObjective` explains each setting.
+
+    Args:
+        loss: string, `"nce"` or `"infonce"`.
+        weight: float.
+        temperature: float.
+        num_negatives: int, or `None` for all.
+        momentum: float.
+        bank_dtype: string, `"float32"` or `"bfloat16"`.
+        start_step: int. The step before which the memory bank is filled and
+            the objective joins; `None` to go by `start_epoch`.
+        start_epoch: float, the same in epochs.
+    """
+
+    loss: str = "nce"
+    weight: float = 1.0
+    temperature: float = 0.07
+    num_negatives: int | None = 16000
+    momentum: float = 0.5
+    bank_dtype: str = "float32"
+    start_step: int | None = None
+    start_epoch: float = 1.0
+
+    def first_step(self, steps_per_epoch, total_steps):
+        """Returns the number of updates without the objective.
+
+        Args:
+            steps_per_epoch: int.
+            total_steps: int, in the whole run.
+
+        Raises:
+            InputError: the run ends before.
+        """
+        step = self.start_step
+        flag = f"--contrastive_start_step={step}"
+        if step is None:
+            step = round(self.start_epoch * steps_per_epoch)
+            flag = f"--contrastive_start_epoch={self.start_epoch} (step {step})"
+        if step >= total_steps:
+            raise InputError(
+                f"{flag}: the run has {total_steps} updates, so that CARL "
+                "would never start; start it earlier or train longer"
+            )
+        return step
+
+
+def check_method(method):
+    """Refuses a method that there is not.
+
+    Args:
+        method: string.
+
+    Raises:
+        InputError: it is not in `OBJECTIVES`.
+    """
+    if method not in OBJECTIVES:
+        raise InputError(
+            f"--method={method}: choose one of {', '.join(OBJECTIVES)}"
+        )
+
+
+def describe(method, contrastive, reconstruction_weight, special_ids):
+    """Lists a method's objectives with their settings, for `run.json`.
+
+    Args:
+        method: string.
+        contrastive: `Contrastive`.
+        reconstruction_weight: float.
+        special_ids: ints, the token ids that are not words.
+
+    Returns:
+        dict of dicts, by the objectives' names.
+    """
+    settings = {
+        "contrastive": dataclasses.asdict(contrastive),
+        "reconstruction": {
+            "weight": reconstruction_weight,
+            "special_ids": list(special_ids),
+        },
+    }
+    return {name: settings[name] for name in OBJECTIVES[method]}
+
+
+def build_objectives(description, hidden_dim, labels=None, seed=None):
+    """Builds the objectives that `describe` has listed.
+
+    Args:
+        description: dict, as `describe` returns it.
+        hidden_dim: int, the encoder's.
+        labels: int array, the classes of the training examples; `None` leaves
+            out the contrastive objective, which lives in training alone.
+        seed: int, of the draws of negatives.
+
+    Returns:
+        List of `tfadv.objectives.objective.Objective`.
+
+    Raises:
+        InputError: the memory bank does not fit into memory, or the labels
+            are all of one class.
+    """
+    from tfadv.objectives.contrastive import ContrastiveObjective
+    from tfadv.objectives.reconstruction import ReconstructionObjective
+
+    objectives = []
+    if "contrastive" in description and labels is not None:
+        settings = dict(description["contrastive"])
+        for name in ("start_step", "start_epoch"):
+            settings.pop(name)
+        _check_bank_memory(len(labels), hidden_dim, settings["bank_dtype"])
+        objectives.append(ContrastiveObjective(labels, seed=seed, **settings))
+    if "reconstruction" in description:
+        objectives.append(
+            ReconstructionObjective(**description["reconstruction"])
+        )
+    return objectives
+
+
+def _check_bank_memory(num_examples, hidden_dim, dtype):
+    """Says what the memory bank takes, and refuses one that cannot fit."""
+    from tfadv.memory_bank import MemoryBank
+
+    needed = MemoryBank.memory(num_examples, hidden_dim, dtype) / 2**20
+    free = psutil.virtual_memory().available / 2**20
+    what = (
+        f"CARL's memory bank: 2 x {num_examples:,} x {hidden_dim} {dtype}, "
+        f"{needed:,.1f} MiB"
+    )
+    if needed > free:
+        raise InputError(
+            f"{what}, but {free:,.1f} MiB of memory are free; take "
+            "--bank_dtype=bfloat16, fewer training examples or more memory"
+        )
+    print(f"{what} ({free:,.0f} MiB are free)")
