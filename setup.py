@@ -58,6 +58,7 @@ setup(
         "console_scripts": [
             "tfadv-train = tfadv.tools.train:start",
             "tfadv-evaluate = tfadv.tools.evaluate:start",
+            "tfadv-reconstruct = tfadv.tools.reconstruct:start",
             "tfadv-report = tfadv.tools.report:start",
         ]
     },

@@ -319,8 +319,13 @@ def unwritable(folder, error):
 
 def write_json(path, content):
     """Writes a JSON file as a whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path, text):
+    """Writes a text file as a whole or not at all."""
     path = pathlib.Path(path)
     partial = path.with_name(PARTIAL + path.name)
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
