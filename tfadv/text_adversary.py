@@ -85,7 +85,7 @@ def reconstruct(
     """
     head = _reconstruction_head(run)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def attacked(x, y):
         found = pgd_attack(run.classifier, x, y, epsilon, **attack)
         read = head.reconstruct(found.adversarial["sequence_output"])

@@ -138,7 +138,7 @@ class ContrastiveObjective(Objective):
             ValueError: the batches leave out examples.
         """
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def fill(x, y):
             clean, adversarial = classifier.represent(x, y)
             index = self._index(x)
@@ -163,7 +163,17 @@ class ContrastiveObjective(Objective):
                 f"the first at index {missing.argmax()}"
             )
         self.log_z.assign([np.nan, np.nan])
-        self._join(classifier)
+        self.join()
+        if classifier.train_function is not None:
+            # The step's graph has a new loss.
+            classifier.make_train_function(force=True)
+
+    def join(self):
+        """Takes part in training steps from here on, with the bank as it is.
+
+        A training step that has been traced before does not notice.
+        """
+        self._started = True
 
     def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
         anchors = [
@@ -234,12 +244,6 @@ class ContrastiveObjective(Objective):
             "temperature": self.temperature,
             "bank_dtype": self._bank_dtype,
         }
-
-    def _join(self, classifier):
-        self._started = True
-        if classifier.train_function is not None:
-            # The step's graph has a new loss.
-            classifier.make_train_function(force=True)
 
     def _log_z(self, positive, scores, drawn):
         """Returns log Z of both anchors, fixed by the first batch."""
