@@ -35,3 +35,42 @@ def test_the_python_example_runs(minilm_folder):
     assert names["classifier"].predict(
         names["tokenizer"](names["texts"])
     ).shape == (2, 2)
+
+
+def test_the_maps_objective_trains_and_is_reported(tiny_encoder):
+    import keras
+    import numpy as np
+
+    import tfadv
+
+    [example] = re.findall(
+        r"```python\n(.*?)```", (ROOT / "WORKSPACE.md").read_text(), re.DOTALL
+    )
+    # It is meant to be short.
+    assert len([line for line in example.split("\n") if line]) <= 10
+    names = {}
+    exec(example, names)
+    objective = names["Stability"](0.5, name="stability")
+    classifier = tfadv.AdversarialClassifier(
+        tiny_encoder(dropout=0.0), 2, tfadv.FreeLB(steps=2), [objective]
+    )
+    classifier.compile(
+        keras.optimizers.SGD(1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    ids = np.array([[5, 6, 7], [8, 9, 10]], np.int32)
+    x = {
+        "token_ids": ids,
+        "padding_mask": np.ones_like(ids),
+        "segment_ids": np.zeros_like(ids),
+    }
+    history = classifier.fit(x, np.array([0, 1]), epochs=5, verbose=0).history
+    assert history["stability_loss"][-1] < history["stability_loss"][0]
+    np.testing.assert_allclose(
+        history["loss"],
+        np.add(
+            history["classification_loss"],
+            0.5 * np.array(history["stability_loss"]),
+        ),
+        rtol=1e-5,
+    )

@@ -284,3 +284,17 @@ def test_the_learning_rate_rises_then_falls():
     assert values[10] == values[11] == 0.0
     with pytest.raises(ValueError, match="warmup_steps"):
         LinearDecayWithWarmup(1.0, warmup_steps=10, total_steps=10)
+
+
+def test_a_run_traces_its_step_once(settings, tmp_path, monkeypatch):
+    traces = []
+    train_step = tfadv.AdversarialClassifier.train_step
+
+    def counted(classifier, data):
+        traces.append(data)
+        return train_step(classifier, data)
+
+    monkeypatch.setattr(tfadv.AdversarialClassifier, "train_step", counted)
+    short = dataclasses.replace(settings, max_steps=20)
+    training.train(tiny_run.dataset(dev=0, test=0), short, tmp_path / "run")
+    assert len(traces) == 1

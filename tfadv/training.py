@@ -6,6 +6,7 @@ import shutil
 import time
 
 import keras
+import numpy as np
 
 from tfadv import callbacks, evaluation, methods, pretrained, run_folder
 from tfadv.adversary import FreeLB
@@ -147,6 +148,7 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
         # an epoch of fine-tuning on the CPU gains.
         jit_compile=False,
     )
+    _make_variables(classifier)
     run_folder.create(folder, description, flags)
     try:
         shutil.copy(
@@ -249,6 +251,18 @@ def _fit(
             classifier, splits["test"], settings.batch_size
         )["accuracy"]
     return results
+
+
+def _make_variables(classifier):
+    """Makes the optimizer's and the metrics' variables ahead of `fit`.
+
+    A step that makes them is traced twice, which takes seconds.
+    """
+    classifier.optimizer.build(classifier.trainable_variables)
+    labels = np.zeros([1], np.int32)
+    logits = np.zeros([1, classifier.num_classes], np.float32)
+    classifier.compute_metrics(None, labels, logits)
+    classifier.reset_metrics()
 
 
 def _learning_rate(settings, total_steps):
