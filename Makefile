@@ -12,7 +12,7 @@ DEMO := runs/demo
 .PHONY: help demo test test-slow test-torch lint format clean
 
 help:
-	@echo "make demo       train the baseline and FreeLB on real reviews"
+	@echo "make demo       train all methods on real reviews"
 	@echo "make test       lint, then the fast tests"
 	@echo "make test-slow  all tests, minutes to hours"
 	@echo "make test-torch the fast tests, with the PyTorch reference live"
@@ -39,7 +39,8 @@ $(VENV)/installed-torch: $(VENV)/installed-test
 $(DEMO)/%/results.json: flags/experiments/demo_%.cfg | $(VENV)/installed
 	$(RUN) -m tools.train --flagfile=$< --output_dir=$(@D) --overwrite
 
-demo: $(DEMO)/baseline/results.json $(DEMO)/freelb/results.json
+METHODS := baseline freelb carl rar
+demo: $(METHODS:%=$(DEMO)/%/results.json)
 	@$(RUN) -m tools.report $(^D) --output_dir=$(DEMO)/report --overwrite
 
 test: $(VENV)/installed-test lint

@@ -33,6 +33,13 @@ LABEL_COLUMN = flags.DEFINE_string(
     "label",
     "Name of the files' column with the class: strings or integers.",
 )
+MAX_TRAIN_EXAMPLES = flags.DEFINE_integer(
+    "max_train_examples",
+    None,
+    "Trains on that many examples, drawn from the training set once and for "
+    "all: the same ones for every seed.",
+    lower_bound=1,
+)
 AUGMENT_FILE = flags.DEFINE_string(
     "augment_file",
     None,
@@ -45,7 +52,7 @@ _ALL = (DATASET, *_FILES, TEXT_COLUMN, LABEL_COLUMN)
 
 
 def load_training_dataset():
-    """Loads what the flags name, adversaries to train on among it.
+    """Loads what the flags name for training, adversaries among it.
 
     Returns:
         `tfadv.data.examples.TextDataset`.
@@ -57,6 +64,15 @@ def load_training_dataset():
     from tfadv.data.examples import Examples
 
     dataset = load_dataset()
+    count = MAX_TRAIN_EXAMPLES.value
+    if count is not None and count < len(dataset.train):
+        order = np.random.default_rng(0).permutation(len(dataset.train))
+        chosen = np.sort(order[:count])
+        train = Examples(
+            [dataset.train.texts[i] for i in chosen],
+            dataset.train.labels[chosen],
+        )
+        dataset = dataclasses.replace(dataset, train=train)
     if not AUGMENT_FILE.value:
         return dataset
     more, _ = text_files.read_examples(

@@ -176,7 +176,7 @@ class MemoryBank:
             index = tf.minimum(block * rows + tf.range(rows), len(self) - 1)
             return tf.cast(table.sparse_read(index), tf.float32)
 
-        def forward(block):
+        def forward(vectors, block):
             block = read(block)
             squares = tf.reduce_sum(tf.square(block), axis=1)
             inverse = tf.math.rsqrt(tf.maximum(squares, 1e-12))
@@ -186,7 +186,7 @@ class MemoryBank:
         @tf.custom_gradient
         def cosines(vectors):
             scores, inverse = tf.map_fn(
-                forward,
+                lambda block: forward(vectors, block),
                 tf.range(blocks),
                 parallel_iterations=1,
                 fn_output_signature=(
