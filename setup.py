@@ -57,6 +57,7 @@ setup(
     entry_points={
         "console_scripts": [
             "tfadv-train = tfadv.tools.train:start",
+            "tfadv-attack = tfadv.tools.attack:start",
             "tfadv-evaluate = tfadv.tools.evaluate:start",
             "tfadv-reconstruct = tfadv.tools.reconstruct:start",
             "tfadv-report = tfadv.tools.report:start",

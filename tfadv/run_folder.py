@@ -10,6 +10,9 @@
 | `results.json` | the results; written last: without it, a run is not whole |
 | `tensorboard/` | TensorBoard logs |
 | `evaluation.json` | what `tools.evaluate` measured |
+| `robustness.json` | what `tools.attack` measured |
+| `representations.npz` | the representations of the attacked sentences |
+| `hotflip.jsonl` | HotFlip's adversaries |
 | `adversaries.jsonl` | what `tools.reconstruct` wrote |
 """
 
@@ -34,6 +37,9 @@ TENSORBOARD = "tensorboard"
 
 EVALUATION = "evaluation.json"
 ADVERSARIES = "adversaries.jsonl"
+ROBUSTNESS = "robustness.json"
+REPRESENTATIONS = "representations.npz"
+HOTFLIP = "hotflip.jsonl"
 
 _CONTENT = (
     FLAGS,
@@ -45,6 +51,9 @@ _CONTENT = (
     TENSORBOARD,
     EVALUATION,
     ADVERSARIES,
+    ROBUSTNESS,
+    REPRESENTATIONS,
+    HOTFLIP,
 )
 # A file is written under this name first, then renamed: it is whole or absent.
 PARTIAL = "partial."
@@ -308,6 +317,24 @@ def create(folder, description, flags):
         raise unwritable(folder, error) from error
 
 
+def check_results(paths, overwrite):
+    """Refuses to write over results.
+
+    Args:
+        paths: list of paths, what is to be written.
+        overwrite: bool, whether earlier results may be replaced.
+
+    Raises:
+        InputError: there are some, and they may not.
+    """
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(
+                f"{path} is there already; give --overwrite to replace it, or "
+                "another --output_dir"
+            )
+
+
 def unwritable(folder, error):
     """Returns the `InputError` for a folder that cannot be written."""
     return InputError(
@@ -321,6 +348,12 @@ def write_json(path, content):
     """Writes a JSON file as a whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_text(path, text)
+
+
+def write_lines(path, lines):
+    """Writes a JSON Lines file as a whole or not at all."""
+    dumped = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
+    write_text(path, "".join(dumped))
 
 
 def write_text(path, text):

@@ -426,6 +426,21 @@ class Tokenizer(tf.Module):
         hidden = set(self.special_ids) - {self.unk_id}
         return self._join(self._pieces[i] for i in ids if i not in hidden)
 
+    def starts_word(self, ids):
+        """Tells which pieces begin a word; runs on the host, not in a graph.
+
+        Args:
+            ids: list or array of ids.
+
+        Returns:
+            bool array of ids' shape. Control tokens begin a word.
+        """
+        starts = [
+            i in self.special_ids or self._starts_word(self._pieces[i])
+            for i in np.ravel(ids)
+        ]
+        return np.reshape(np.array(starts, bool), np.shape(ids))
+
     def save(self, folder):
         """Writes the vocabulary and `tokenizer_config.json`.
 
@@ -535,6 +550,9 @@ class AlbertTokenizer(Tokenizer):
     def _join(self, pieces):
         return "".join(pieces).replace("▁", " ").strip()
 
+    def _starts_word(self, piece):
+        return piece.startswith("▁")
+
     def _settings(self):
         return {
             "do_lower_case": self.do_lower_case,
@@ -624,6 +642,9 @@ class BertTokenizer(Tokenizer):
 
     def _join(self, pieces):
         return " ".join(pieces).replace(" ##", "")
+
+    def _starts_word(self, piece):
+        return not piece.startswith("##")
 
     def _settings(self):
         return {

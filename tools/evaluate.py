@@ -12,7 +12,6 @@ import pathlib
 import sys
 
 from tfadv import command_line
-from tfadv.errors import InputError
 from tfadv.flags import data, output, run
 
 
@@ -24,11 +23,7 @@ def main():
     description = run_folder.read_description(folder)
     output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
     path = output_dir / run_folder.EVALUATION
-    if path.exists() and not output.OVERWRITE.value:
-        raise InputError(
-            f"{path} is there already; give --overwrite to replace it, or "
-            "another --output_dir"
-        )
+    run_folder.check_results([path], output.OVERWRITE.value)
     data.default_to_run(folder)
     name, examples = data.load_split(
         run.SPLIT.value, description["label_names"]

@@ -9,7 +9,6 @@ given to tools.train as --augment_file.
       --victim_run=runs/baseline
 """
 
-import json
 import pathlib
 
 from tfadv import command_line
@@ -40,11 +39,7 @@ def main():
             )
     output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
     path = output_dir / run_folder.ADVERSARIES
-    if path.exists() and not output.OVERWRITE.value:
-        raise InputError(
-            f"{path} is there already; give --overwrite to replace it, or "
-            "another --output_dir"
-        )
+    run_folder.check_results([path], output.OVERWRITE.value)
     data.default_to_run(folder)
     _, examples = data.load_split(run.SPLIT.value, description["label_names"])
 
@@ -65,12 +60,7 @@ def main():
     )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_text(
-            path,
-            "".join(
-                json.dumps(line, ensure_ascii=False) + "\n" for line in lines
-            ),
-        )
+        run_folder.write_lines(path, lines)
     except OSError as error:
         raise run_folder.unwritable(output_dir, error) from error
     print(f"{summary}\nwritten to {path}")

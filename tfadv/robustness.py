@@ -1,0 +1,209 @@
+"""How well a trained classifier holds up under attacks on word embeddings."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfadv import word_classes
+from tfadv.attack import pgd_attack
+from tfadv.data import batching
+
+# Resamples of the examples for a confidence interval.
+_RESAMPLES = 2000
+# Sentences whose words are shown with what delta does to them.
+_HEAT_MAPS = 12
+
+
+def measure(
+    run, examples, epsilons, batch_size=32, progress=None, seed=0, **attack
+):
+    """Attacks a split within balls of several sizes.
+
+    Args:
+        run: `tfadv.run_folder.Run`.
+        examples: `tfadv.data.examples.Examples`.
+        epsilons: list of floats, the balls' radii.
+        batch_size: int. The results do not depend on it where there is one
+            restart.
+        progress: callable that wraps the iterable of batches and takes
+            `total` and `desc`, such as `tqdm.tqdm`.
+        seed: int, of the random starts and the bootstrap.
+        **attack: further arguments of `tfadv.pgd_attack`.
+
+    Returns:
+        `(results, representations)`. `results` is a dict for
+        `robustness.json`: `examples`, `seed`, `attack` (the settings) and
+        `epsilons`, a list of dicts with `epsilon`, `accuracy`, `cosine`
+        and `euclidean` (means between clean and attacked sentence
+        representations), an interval of 95 % confidence beside each,
+        `delta_norm` (the mean over the examples), `delta_norm_by_word_class`
+        and `heat_maps`. `representations` is a dict of arrays: `labels`,
+        `clean` and, by epsilon, `attacked`, `[epsilons, examples, hidden]`.
+
+    Example:
+
+    ```python
+    run = tfadv.load("runs/freelb")
+    results, _ = measure(run, dataset.test, [0.1, 0.2], steps=10)
+    results["epsilons"][0]["accuracy"]
+    ```
+
+    Reference:
+     - CARL and RAR paper, section 4.4, Tables 4 and 5
+    """
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def attacked(x, y, epsilon):
+        found = pgd_attack(run.classifier, x, y, epsilon, seed=seed, **attack)
+        return (
+            found.fooled,
+            tf.cast(found.clean["pooled_output"], tf.float32),
+            tf.cast(found.adversarial["pooled_output"], tf.float32),
+            tf.norm(found.delta, axis=2),
+        )
+
+    tokenized = batching.tokenize(examples, run.tokenizer)
+    order = tokenized.order_by_length()
+    back = np.argsort(order)
+    total = -(-len(examples) // batch_size)
+    rows, attacked_representations = [], []
+    for epsilon in epsilons:
+        batches = batching.evaluation_batches(tokenized, batch_size)
+        if progress is not None:
+            batches = progress(batches, total=total, desc=f"epsilon {epsilon}")
+        found = [
+            [part.numpy() for part in attacked(x, y, tf.constant(epsilon))]
+            for x, y in batches
+        ]
+        fooled, clean, adversarial = (
+            np.concatenate([batch[i] for batch in found])[back]
+            for i in range(3)
+        )
+        word_norms = [row for batch in found for row in batch[3]]
+        word_norms = [word_norms[i] for i in back]
+        rows.append(
+            {
+                "epsilon": float(epsilon),
+                **with_interval("accuracy", ~fooled, seed),
+                **with_interval("cosine", cosines(clean, adversarial), seed),
+                **with_interval(
+                    "euclidean",
+                    np.linalg.norm(clean - adversarial, axis=1),
+                    seed,
+                ),
+                "delta_norm": float(
+                    np.mean([np.linalg.norm(norms) for norms in word_norms])
+                ),
+                **_by_word(run, tokenized, examples, word_norms),
+            }
+        )
+        attacked_representations.append(adversarial)
+    results = {
+        "examples": len(examples),
+        "seed": seed,
+        "attack": attack,
+        "epsilons": rows,
+    }
+    representations = {
+        "labels": np.asarray(examples.labels),
+        "clean": clean,
+        "attacked": np.stack(attacked_representations),
+    }
+    return results, representations
+
+
+def cosines(one, other):
+    """Computes the cosine of each row of one array with that of another."""
+    products = np.sum(one * other, axis=1)
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return products / np.maximum(lengths, 1e-12)
+
+
+def bootstrap_interval(values, seed=0, confidence=0.95):
+    """Estimates where the mean lies, by resampling the examples.
+
+    Args:
+        values: array of shape `[examples]`.
+        seed: int.
+        confidence: float.
+
+    Returns:
+        List of two floats: the percentiles of the resampled means.
+
+    Reference:
+     - Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13
+    """
+    values = np.asarray(values, np.float64)
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(values, len(values)).mean() for _ in range(_RESAMPLES)]
+    tail = 100 * (1 - confidence) / 2
+    return [float(p) for p in np.percentile(means, [tail, 100 - tail])]
+
+
+def table(results):
+    """Lays out what was measured as a Markdown table, a row an attack.
+
+    Args:
+        results: dict, the content of `robustness.json`.
+
+    Returns:
+        string.
+    """
+    attack = results["attack"]
+    lines = [
+        f"{results['examples']} examples, k = {attack['steps']}, "
+        f"{attack['norm']} ball, restarts = {attack['restarts']}",
+        "| attack | accuracy | 95 % interval | cosine | euclidean |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in results["epsilons"]:
+        lines.append(
+            f"| PGD, epsilon {row['epsilon']:g} | {_percents(row)} | "
+            f"{row['cosine']:.3f} | {row['euclidean']:.3f} |"
+        )
+    if "hotflip" in results:
+        row = results["hotflip"]
+        lines.append(
+            f"| HotFlip, {row['max_flips']} words | {_percents(row)} | - | - |"
+        )
+    return "\n".join(lines)
+
+
+def _percents(row):
+    low, high = row["accuracy_interval"]
+    return (
+        f"{100 * row['accuracy']:.1f} % | {100 * low:.1f} to {100 * high:.1f} %"
+    )
+
+
+def with_interval(name, values, seed=0):
+    """Returns a mean and its 95 % confidence interval, as two entries."""
+    return {
+        name: float(np.mean(values)),
+        f"{name}_interval": bootstrap_interval(values, seed),
+    }
+
+
+def _by_word(run, tokenized, examples, word_norms):
+    """Tells which words delta pushes: by class, and on a few sentences."""
+    norms_of, maps = {}, []
+    for index, ids in enumerate(tokenized.token_ids.to_list()):
+        pieces = run.tokenizer.ids_to_tokens(ids)
+        norms = word_norms[index][: len(pieces)]
+        classes = word_classes.classify(pieces, ids, run.tokenizer)
+        for kind, norm in zip(classes, norms, strict=True):
+            norms_of.setdefault(kind, []).append(float(norm))
+        if index < _HEAT_MAPS:
+            maps.append(
+                {
+                    "tokens": pieces,
+                    "norms": [round(float(norm), 5) for norm in norms],
+                    "label": run.label_names[examples.labels[index]],
+                }
+            )
+    return {
+        "delta_norm_by_word_class": {
+            kind: {"mean": float(np.mean(norms)), "tokens": len(norms)}
+            for kind, norms in sorted(norms_of.items())
+        },
+        "heat_maps": maps,
+    }

@@ -1,0 +1,83 @@
+r"""Attacks a trained run: k-PGD on its word embeddings, HotFlip on its words.
+
+Writes robustness.json (for every epsilon: accuracy, distance of the attacked
+representations from the clean ones, what delta does to which words),
+representations.npz and, for HotFlip, hotflip.jsonl with the adversaries.
+
+  python -m tools.attack --run_dir=runs/freelb --epsilons=0.05,0.1,0.2
+"""
+
+import pathlib
+
+from tfadv import command_line
+from tfadv.flags import attack, data, output, run
+
+
+def main():
+    """Opens the run, reads the split, attacks, writes."""
+    from tfadv import run_folder
+
+    folder = pathlib.Path(run.RUN_DIR.value)
+    description = run_folder.read_description(folder)
+    output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
+    run_folder.check_results(
+        [output_dir / run_folder.ROBUSTNESS], output.OVERWRITE.value
+    )
+    data.default_to_run(folder)
+    name, examples = data.load_split(
+        run.SPLIT.value, description["label_names"]
+    )
+    examples = attack.first(examples)
+
+    command_line.import_tensorflow()
+    import numpy as np
+    import tqdm
+
+    from tfadv import robustness
+    from tfadv.hotflip import HotFlip
+
+    trained = run_folder.load(folder)
+    results, representations = robustness.measure(
+        trained,
+        examples,
+        attack.epsilons(),
+        progress=tqdm.tqdm,
+        **attack.settings(),
+    )
+    results = {
+        "run_dir": str(folder),
+        "method": description["method"],
+        "dataset": name,
+        "split": run.SPLIT.value,
+        **results,
+    }
+    flips = []
+    if attack.HOTFLIP_WORDS.value:
+        hotflip = HotFlip(trained, attack.HOTFLIP_WORDS.value)
+        flips = hotflip.attack(
+            examples,
+            progress=lambda batches, total: tqdm.tqdm(
+                batches, "HotFlip", total=total
+            ),
+        )
+        results["hotflip"] = hotflip.summary(flips)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(
+            output_dir / run_folder.REPRESENTATIONS, **representations
+        )
+        if flips:
+            run_folder.write_lines(output_dir / run_folder.HOTFLIP, flips)
+        run_folder.write_json(output_dir / run_folder.ROBUSTNESS, results)
+    except OSError as error:
+        raise run_folder.unwritable(output_dir, error) from error
+    print(robustness.table(results))
+
+
+def start():
+    """Starts the binary."""
+    command_line.run(main, [run, data, attack, output])
+
+
+if __name__ == "__main__":
+    start()
