@@ -26,13 +26,18 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["tfadv", "tfadv.*"]),
-    package_data={"tfadv.flags": ["experiments/*.cfg"]},
+    package_data={
+        "tfadv.flags": ["experiments/*.cfg"],
+        "tfadv.report": ["page.html.jinja"],
+    },
     # The tested ends of these ranges are in WORKSPACE.md.
     install_requires=[
         "absl-py>=2.1",
         "huggingface_hub>=1.33",
+        "jinja2>=3.1",
         "keras>=3.15,<3.16",
         "keras-hub>=0.31,<0.33",
+        "matplotlib>=3.9",
         "numpy>=1.26.4",
         "psutil>=5.9",
         "safetensors>=0.4.5",

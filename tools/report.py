@@ -1,6 +1,8 @@
 r"""Shows several runs side by side.
 
-Prints a table, a row a run, and writes it to report.md.
+Prints tables, and writes report.md, report.html (one self-contained page) and
+a PNG file a picture. Runs that differ in their seed alone are averaged. What
+tools.attack and tools.reconstruct have left in the runs' folders is shown too.
 
   python -m tools.report runs/baseline runs/freelb --output_dir=runs/report
 """
@@ -11,34 +13,32 @@ from tfadv import command_line
 from tfadv.errors import InputError
 from tfadv.flags import output
 
-REPORT = "report.md"
-
 
 def main(folders):
-    """Reads the runs' results and writes the table."""
-    from tfadv import report, run_folder
+    """Reads the runs, prints the tables and writes the report."""
+    from tfadv import run_folder
+    from tfadv.report import page, runs, tables
 
     if not folders:
         raise InputError(
             "no run folders: give the --output_dir of one or more "
             "tools.train runs"
         )
-    table = report.table([report.read_results(folder) for folder in folders])
-    print(table)
     if output.OUTPUT_DIR.value is None:
+        groups = runs.grouped([runs.read(folder) for folder in folders])
+        print(page.as_markdown(tables.all_tables(groups)))
         return
-    path = pathlib.Path(output.OUTPUT_DIR.value) / REPORT
-    if path.exists() and not output.OVERWRITE.value:
-        raise InputError(
-            f"{path} is there already; give --overwrite to replace it, or "
-            "another --output_dir"
-        )
+    output_dir = pathlib.Path(output.OUTPUT_DIR.value)
+    run_folder.check_results(
+        [output_dir / page.MARKDOWN, output_dir / page.PAGE],
+        output.OVERWRITE.value,
+    )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(table + "\n", encoding="utf-8")
+        output_dir.mkdir(parents=True, exist_ok=True)
+        print(page.write(folders, output_dir))
     except OSError as error:
-        raise run_folder.unwritable(path.parent, error) from error
-    print(f"\nwritten to {path}")
+        raise run_folder.unwritable(output_dir, error) from error
+    print(f"written to {output_dir / page.PAGE}")
 
 
 def start():

@@ -1,0 +1,1 @@
+"""Runs side by side, as tables and pictures: a module a step of the way."""

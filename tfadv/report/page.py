@@ -1,0 +1,135 @@
+"""A report as one self-contained page, and as Markdown."""
+
+import difflib
+
+import jinja2
+
+from tfadv.report.figures import all_pictures
+from tfadv.report.runs import grouped, names, read
+from tfadv.report.tables import all_tables
+
+MARKDOWN = "report.md"
+PAGE = "report.html"
+# Adversaries and sentences of a run that are shown.
+_ADVERSARIES = 20
+_SENTENCES = 6
+
+
+def write(folders, output_dir):
+    """Writes the report of several runs.
+
+    Args:
+        folders: list of paths of runs' folders.
+        output_dir: `pathlib.Path` of a folder that exists; `report.md`,
+            `report.html` and a PNG file a picture come there.
+
+    Returns:
+        string, the Markdown.
+
+    Raises:
+        InputError: a folder is no run, or a file in it is broken.
+
+    Example:
+
+    ```python
+    write(["runs/baseline", "runs/freelb"], pathlib.Path("runs/report"))
+    ```
+    """
+    groups = grouped([read(folder) for folder in folders])
+    tables = all_tables(groups)
+    pictures = all_pictures(groups)
+    markdown = as_markdown(tables)
+    for picture in pictures:
+        picture.save_png(output_dir)
+        markdown += f"\n![{picture.alt}]({picture.name}.png)\n"
+    (output_dir / MARKDOWN).write_text(markdown, encoding="utf-8")
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tfadv.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("page.html.jinja").render(
+        title=", ".join(names(groups)),
+        tables=tables,
+        pictures=pictures,
+        heat_maps=_heat_maps(groups),
+        adversaries=_adversaries(groups),
+    )
+    (output_dir / PAGE).write_text(page, encoding="utf-8")
+    return markdown
+
+
+def as_markdown(tables):
+    """Lays out tables as Markdown.
+
+    Args:
+        tables: list of `tfadv.report.tables.Table`.
+
+    Returns:
+        string.
+    """
+    return "\n".join(table.markdown() + "\n" for table in tables)
+
+
+def _heat_maps(groups):
+    maps = []
+    for name, group in zip(names(groups), groups, strict=True):
+        measured = next((r.robustness for r in group if r.robustness), None)
+        if measured is None:
+            continue
+        sentences = []
+        for sentence in measured["epsilons"][-1]["heat_maps"][:_SENTENCES]:
+            largest = max(sentence["norms"]) or 1.0
+            words = [
+                (token.replace("▁", ""), norm / largest)
+                for token, norm in zip(
+                    sentence["tokens"], sentence["norms"], strict=True
+                )
+            ]
+            sentences.append({"label": sentence["label"], "words": words})
+        maps.append({"name": name, "sentences": sentences})
+    return maps
+
+
+def _adversaries(groups):
+    """Collects adversaries that fool, RAR's and HotFlip's."""
+    sets = []
+    for name, group in zip(names(groups), groups, strict=True):
+        for title, column, lines in (
+            ("reconstructed from", "reconstruction", group[0].adversaries),
+            ("HotFlip against", "adversary", group[0].flips),
+        ):
+            shown = [
+                {
+                    "original": line["original"],
+                    "words": _marked(line["original"], line[column]),
+                    "label": line["label"],
+                    "before": line["prediction_before"],
+                    "after": line["prediction_after"],
+                }
+                for line in lines
+                if line["prediction_before"] == line["label"]
+                and line["prediction_after"] != line["label"]
+            ]
+            if shown:
+                sets.append(
+                    {
+                        "title": f"Text adversaries, {title} {name}: "
+                        f"{len(shown)} of {len(lines)} fool it",
+                        "lines": shown[:_ADVERSARIES],
+                    }
+                )
+    return sets
+
+
+def _marked(original, adversary):
+    """Splits a text into words and tells which ones the original lacks."""
+    before, after = original.lower().split(), adversary.split()
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    kept = {
+        j
+        for block in matcher.get_matching_blocks()
+        for j in range(block.b, block.b + block.size)
+    }
+    return [(word, j not in kept) for j, word in enumerate(after)]
