@@ -159,7 +159,8 @@ def projections(groups):
         axes.set_xticks([])
         axes.set_yticks([])
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    ncols = min(columns, 2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
     epsilon = shown[0][1].robustness["epsilons"][-1]["epsilon"]
     return Picture(
         "representations",
