@@ -46,6 +46,9 @@ def data(tmp_path_factory):
     (folder / "other_family" / "config.json").write_text(
         '{"model_type": "distilbert"}'
     )
+    (folder / "ugly.jsonl").write_text(
+        '{"reconstruction": "a dull plot", "label": "ugly"}\n'
+    )
     (folder / "used").mkdir()
     (folder / "used" / "results.json").write_text("{}")
     return folder
@@ -67,6 +70,40 @@ def run(data):
     )
     assert called.returncode == 0, called.stderr
     return data / "run", called
+
+
+@pytest.fixture(scope="module")
+def rar_run(data):
+    """The folder of a run with a reconstruction head."""
+    called = call(
+        "tools.train",
+        "--method=rar",
+        f"--train_file={data}/train.csv",
+        f"--test_file={data}/test.csv",
+        f"--encoder={data}/encoder",
+        f"--output_dir={data}/rar",
+        "--max_length=16",
+        "--epochs=1",
+        "--adv_steps=2",
+    )
+    assert called.returncode == 0, called.stderr
+    return data / "rar"
+
+
+@pytest.fixture(scope="module")
+def adversaries(run, rar_run):
+    """The file that tools.reconstruct wrote, and what it printed."""
+    folder, _ = run
+    called = call(
+        "tools.reconstruct",
+        f"--run_dir={rar_run}",
+        f"--victim_run={folder}",
+        "--epsilon=0.5",
+        "--attack_steps=2",
+        "--max_examples=10",
+    )
+    assert called.returncode == 0, called.stderr
+    return rar_run / "adversaries.jsonl", called
 
 
 BAD_INPUT = {
@@ -160,6 +197,57 @@ BAD_INPUT = {
         ],
         "distilbert",
     ),
+    "no negatives": (
+        ["--output_dir={out}", "--contrastive_negatives=0"],
+        "--contrastive_negatives=0",
+    ),
+    "negatives no number": (
+        ["--output_dir={out}", "--contrastive_negatives=some"],
+        "--contrastive_negatives=some",
+    ),
+    "two starts": (
+        [
+            "--output_dir={out}",
+            "--contrastive_start_step=5",
+            "--contrastive_start_epoch=2",
+        ],
+        "clash: give the start in steps or in epochs",
+    ),
+    "start after the end": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--encoder={data}/encoder",
+            "--max_length=16",
+            "--method=carl",
+            "--contrastive_start_epoch=99",
+        ],
+        "--contrastive_start_epoch=99.0 (step 297): the run has 6 updates",
+    ),
+    "no adversaries": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--augment_file={data}/none.jsonl",
+        ],
+        "--augment_file {data}/none.jsonl: there is no such file",
+    ),
+    "adversaries of another form": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--augment_file={data}/dev.csv",
+        ],
+        "dev.csv, line 2: there is no column 'reconstruction'",
+    ),
+    "adversaries of another class": (
+        [
+            "--output_dir={out}",
+            "--train_file={data}/train.csv",
+            "--augment_file={data}/ugly.jsonl",
+        ],
+        "ugly.jsonl, line 1: the label 'ugly'",
+    ),
     "NaN loss": (
         [
             "--output_dir={out}",
@@ -182,7 +270,7 @@ def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
     assert called.returncode == 2, called.stderr
     assert called.stderr.count("\n") == 1, called.stderr
     assert called.stderr.startswith("error: ")
-    assert message in called.stderr
+    assert message.format(**places) in called.stderr
     # A NaN is found only when training has begun.
     assert case == "NaN loss" or not (tmp_path / "out").exists()
     assert (data / "used" / "results.json").read_text() == "{}"
@@ -191,7 +279,7 @@ def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
 def test_help_explains_the_flags_without_tensorflow(tmp_path):
     # A TensorFlow that cannot be imported comes first on the path.
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError")
-    for tool in ("train", "evaluate", "report"):
+    for tool in ("train", "evaluate", "reconstruct", "report"):
         called = call(f"tools.{tool}", "--help", PYTHONPATH=str(tmp_path))
         assert "--output_dir" in called.stdout, called.stderr
         assert called.stderr == ""
@@ -278,6 +366,89 @@ def test_evaluate_refuses_in_one_line(run, data):
         assert called.stderr.count("\n") == 1, called.stderr
         assert message in called.stderr
     assert (folder / "evaluation.json").read_text() == "kept"
+
+
+def test_rar_measures_its_loss_and_describes_it(rar_run):
+    description = json.loads((rar_run / "run.json").read_text())
+    assert description["objectives"] == {
+        "reconstruction": {"weight": 0.1, "special_ids": [0, 1, 2, 3, 4]}
+    }
+    metrics = json.loads((rar_run / "metrics.jsonl").read_text())
+    assert metrics["reconstruction_loss"] > 0
+    assert "contrastive_loss" not in metrics
+
+
+def test_reconstruct_writes_a_line_an_example(data, adversaries):
+    path, called = adversaries
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    test = tiny_run.dataset().test
+    assert [line["index"] for line in lines] == list(range(10))
+    assert [line["original"] for line in lines] == test.texts[:10]
+    labels = [("bad", "good")[label] for label in test.labels[:10]]
+    assert [line["label"] for line in lines] == labels
+    for line in lines:
+        assert line["reconstruction"].strip()
+        for when in ("before", "after"):
+            assert line[f"prediction_{when}"] in ("bad", "good")
+            assert line[f"victim_{when}"] in ("bad", "good")
+    assert "of 10 predictions flip from right to wrong" in called.stdout
+    assert "on the other run" in called.stdout
+    assert called.stdout.rstrip().endswith(f"written to {path}")
+
+
+def test_train_takes_the_adversaries_beside_its_own_texts(data, adversaries):
+    path, _ = adversaries
+    called = call(
+        "tools.train",
+        "--method=baseline",
+        f"--train_file={data}/train.csv",
+        f"--augment_file={path}",
+        f"--encoder={data}/encoder",
+        f"--output_dir={data}/augmented",
+        "--max_length=16",
+        "--max_steps=2",
+    )
+    assert called.returncode == 0, called.stderr
+    assert "--augment_file" in (data / "augmented" / "flags.cfg").read_text()
+    results = json.loads((data / "augmented" / "results.json").read_text())
+    assert results["train_examples"] == 90 + 10
+
+
+def test_reconstruct_refuses_in_one_line(run, data, adversaries):
+    folder, _ = run
+    path, _ = adversaries
+    written = path.read_bytes()
+    other = data / "other_classes"
+    other.mkdir()
+    description = json.loads((folder / "run.json").read_text())
+    description["label_names"] = ["dull", "fine"]
+    (other / "run.json").write_text(json.dumps(description))
+    rar = f"--run_dir={path.parent}"
+    cases = {
+        f"--run_dir={folder}": (
+            "a freelb run has no reconstruction head; give a run of "
+            "--method=rar or carl_rar"
+        ),
+        f"--run_dir={data}": "not the folder of a run",
+        rar: f"{path} is there already; give --overwrite",
+        f"{rar} --output_dir={data}/x --victim_run={other}": (
+            f"--victim_run={other} has the classes dull, fine, --run_dir "
+            "bad, good"
+        ),
+        f"{rar} --output_dir={data}/x --victim_run={data}/none": (
+            f"{data}/none: not the folder of a run"
+        ),
+        f"{rar} --output_dir={data}/x --epsilon=-1": "--epsilon=-1",
+        f"{rar} --output_dir={data}/x --attack_norm=l1": "--attack_norm=l1",
+        f"{rar} --output_dir={data}/x --split=dev": "--dev_file",
+    }
+    for arguments, message in cases.items():
+        called = call("tools.reconstruct", *arguments.split())
+        assert called.returncode == 2, called.stderr
+        assert called.stderr.count("\n") == 1, called.stderr
+        assert message in called.stderr
+    assert path.read_bytes() == written
+    assert not (data / "x").exists()
 
 
 def test_report_has_a_row_a_run(run, data):

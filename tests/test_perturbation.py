@@ -13,6 +13,8 @@ from tfadv import perturbation
 PATIENT = hypothesis.settings(max_examples=50, deadline=None, derandomize=True)
 SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, max_side=5)
 
+each_kind = pytest.mark.parametrize("kind", ["l2", "linf"])
+
 
 def floats(shape, largest):
     """Arrays whose squares neither overflow nor underflow float32."""
@@ -273,3 +275,184 @@ def test_any_ascent_stays_in_the_ball(data, shape, max_norm):
         delta = project(step(delta, gradient, mask), max_norm)
         assert (norms(delta) <= max_norm * (1 + 1e-6)).all()
         assert not delta[mask == 0].any()
+
+
+# into_ball
+
+
+def into_ball(delta, radius, kind):
+    delta = tf.constant(delta, tf.float32)
+    projected = perturbation.into_ball(delta, radius, kind)
+    assert projected.dtype == tf.float32
+    assert projected.shape == delta.shape
+    return projected.numpy()
+
+
+def radius_of(delta, kind):
+    if kind == "l2":
+        return norms(delta)
+    return np.abs(delta).max(axis=(1, 2))
+
+
+def test_a_ball_of_entries_clips_them_one_by_one():
+    delta = [[[3.0, -0.5], [-4.0, 0.0]], [[0.3, 0.0], [0.0, -0.4]]]
+    expected = [[[1.0, -0.5], [-1.0, 0.0]], [[0.3, 0.0], [0.0, -0.4]]]
+    projected = into_ball(delta, 1.0, "linf")
+    np.testing.assert_array_equal(projected, np.float32(expected))
+
+
+def test_a_ball_of_norms_is_the_one_of_project():
+    delta = np.random.default_rng(0).normal(size=[4, 3, 2])
+    np.testing.assert_array_equal(
+        into_ball(delta, 1.5, "l2"), project(delta, 1.5)
+    )
+
+
+@each_kind
+@pytest.mark.parametrize("radius", [0.0, 0, tf.constant(0.0)])
+def test_radius_zero_leaves_zeros(kind, radius):
+    delta = [[[3.0, -1e30], [1e-30, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]
+    np.testing.assert_array_equal(into_ball(delta, radius, kind), 0)
+
+
+@each_kind
+@PATIENT
+@hypothesis.given(data=st.data(), shape=SHAPES, radius=st.floats(1e-3, 1e3))
+def test_what_is_in_the_ball_stays_there(kind, data, shape, radius):
+    delta = data.draw(floats(shape, 1e6))
+    projected = into_ball(delta, tf.constant(radius, tf.float32), kind)
+    assert (radius_of(projected, kind) <= radius * (1 + 1e-6)).all()
+    inside = radius_of(delta, kind) <= radius * (1 - 1e-6)
+    np.testing.assert_array_equal(projected[inside], delta[inside])
+    again = into_ball(projected, radius, kind)
+    np.testing.assert_allclose(again, projected, rtol=1e-6)
+
+
+@each_kind
+@PATIENT
+@hypothesis.given(data=st.data(), shape=SHAPES, radius=st.floats(0, 1e3))
+def test_no_finite_delta_becomes_nan(kind, data, shape, radius):
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    delta = data.draw(arrays.arrays(np.float32, shape, elements=finite))
+    projected = into_ball(delta, radius, kind)
+    assert np.isfinite(projected).all()
+    assert (radius_of(projected, kind) <= radius * (1 + 1e-6)).all()
+
+
+# sign_step
+
+
+def sign_step(delta, gradient, mask, step_size=0.5):
+    delta = tf.constant(delta, tf.float32)
+    moved = perturbation.sign_step(
+        delta, tf.constant(gradient), tf.constant(mask), step_size
+    )
+    assert moved.dtype == tf.float32
+    assert moved.shape == delta.shape
+    return moved.numpy()
+
+
+def test_sign_step_moves_every_entry_by_alpha():
+    delta = [[[1.0, 0.0], [0.0, 1.0]]]
+    gradient = [[[3.0, -1e-30], [0.0, -1e30]]]
+    moved = sign_step(delta, gradient, [[1, 1]])
+    np.testing.assert_array_equal(moved, [[[1.5, -0.5], [0.0, 0.5]]])
+    moved = sign_step(delta, gradient, [[1, 1]], tf.constant(0.25))
+    np.testing.assert_array_equal(moved, [[[1.25, -0.25], [0.0, 0.75]]])
+
+
+def test_sign_step_takes_a_half_precision_gradient():
+    gradient = tf.constant([[[6e4, -6e-8]]], tf.float16)
+    moved = sign_step(np.zeros([1, 1, 2]), gradient, [[1]])
+    np.testing.assert_array_equal(moved, [[[0.5, -0.5]]])
+
+
+def test_sign_step_leaves_entries_without_a_sign_where_they_are():
+    gradient = [[[np.nan, np.inf, -np.inf, 2.0]]]
+    moved = sign_step(np.ones([1, 1, 4]), gradient, [[1]])
+    np.testing.assert_array_equal(moved, [[[1.0, 1.5, 0.5, 1.5]]])
+
+
+@PATIENT
+@hypothesis.given(data=st.data(), shape=SHAPES)
+def test_sign_steps_never_leave_zero_at_padding(data, shape):
+    gradient = data.draw(
+        arrays.arrays(np.float32, shape, elements=st.floats(width=32))
+    )
+    mask = data.draw(arrays.arrays(np.int32, shape[:2]).map(lambda a: a % 2))
+    moved = sign_step(np.zeros(shape), gradient, mask)
+    assert set(np.unique(moved)) <= {-0.5, 0.0, 0.5}
+    assert not moved[mask == 0].any()
+
+
+# random_in_ball
+
+
+def random_in_ball(mask, dim=4, radius=0.6, kind="l2", seed=(1, 2)):
+    delta = perturbation.random_in_ball(
+        tf.constant(mask), dim, radius, kind, tf.constant(seed)
+    )
+    assert delta.dtype == tf.float32
+    assert delta.shape == (*np.shape(mask), dim)
+    return delta.numpy()
+
+
+@each_kind
+@pytest.mark.parametrize("radius", [0.0, 1e-3, 0.6, tf.constant(7.0)])
+def test_random_points_are_in_the_ball_and_zero_at_padding(kind, radius):
+    mask = np.array([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1]])
+    delta = random_in_ball(mask, radius=radius, kind=kind)
+    assert np.isfinite(delta).all()
+    assert (radius_of(delta, kind) <= float(radius) * (1 + 1e-6)).all()
+    assert not delta[mask == 0].any()
+    assert (delta[mask == 1] != 0).all() == (float(radius) > 0)
+
+
+@pytest.mark.parametrize(("tokens", "dim"), [(1, 1), (1, 2), (2, 1), (2, 3)])
+def test_the_share_within_a_radius_grows_with_the_dimensions(tokens, dim):
+    mask = np.zeros([4000, 5], np.int32)
+    mask[:, :tokens] = 1
+    delta = random_in_ball(mask, dim, radius=0.6)
+    # The radius to the power of the dimensions is uniform in [0, 1].
+    shares = np.sort((norms(delta) / 0.6) ** (tokens * dim))
+    np.testing.assert_allclose(shares, np.linspace(0, 1, 4000), atol=0.03)
+    # No direction is preferred.
+    entries = delta[:, :tokens].reshape(4000, -1)
+    variance = 0.36 / (tokens * dim + 2)
+    np.testing.assert_allclose(
+        np.cov(entries.T).reshape(tokens * dim, -1),
+        variance * np.eye(tokens * dim),
+        atol=0.08 * variance,
+    )
+    np.testing.assert_allclose(entries.mean(axis=0), 0.0, atol=0.03)
+
+
+def test_random_points_of_a_cube_are_uniform():
+    delta = random_in_ball(np.ones([1000, 2], np.int32), 2, 0.6, "linf")
+    entries = np.sort(delta.ravel())
+    expected = np.linspace(-0.6, 0.6, entries.size)
+    np.testing.assert_allclose(entries, expected, atol=0.03)
+
+
+@each_kind
+@pytest.mark.parametrize("extra", [1, 100])
+def test_longer_padding_changes_no_random_point(kind, extra):
+    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    delta = random_in_ball(mask, kind=kind)
+    longer = np.pad(mask, [(0, 0), (0, extra)])
+    longer = random_in_ball(longer, kind=kind)
+    # The norm is a sum over more entries.
+    np.testing.assert_allclose(longer[:, :5], delta, rtol=1e-6)
+    assert not longer[:, 5:].any()
+
+
+@each_kind
+def test_random_points_follow_the_seed_and_scale_with_the_radius(kind):
+    mask = np.ones([2, 6], np.int32)
+    delta = random_in_ball(mask, kind=kind)
+    np.testing.assert_array_equal(random_in_ball(mask, kind=kind), delta)
+    other = random_in_ball(mask, kind=kind, seed=(1, 3))
+    assert not np.isclose(other, delta).any()
+    assert not np.isclose(delta[0], delta[1]).any()
+    doubled = random_in_ball(mask, radius=1.2, kind=kind)
+    np.testing.assert_allclose(doubled, 2 * delta, rtol=1e-6)

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
+import types
 
+import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -12,7 +14,7 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import callbacks, evaluation, run_folder, training
+from tfadv import callbacks, evaluation, methods, run_folder, training
 from tfadv.data import batching
 from tfadv.errors import InputError
 from tfadv.schedules import LinearDecayWithWarmup
@@ -298,3 +300,159 @@ def test_a_run_traces_its_step_once(settings, tmp_path, monkeypatch):
     short = dataclasses.replace(settings, max_steps=20)
     training.train(tiny_run.dataset(dev=0, test=0), short, tmp_path / "run")
     assert len(traces) == 1
+
+
+# CARL and RAR
+
+# What each method learns, and the first epoch in which it does. The tests of
+# the binaries train with RAR alone as well.
+STARTS = {
+    "carl": {"contrastive": 1},
+    "rar": {"reconstruction": 1},
+    "carl_rar": {"contrastive": 2, "reconstruction": 1},
+}
+
+
+def contrastive(method):
+    settings = {"start_epoch": 1} if method == "carl_rar" else {"start_step": 0}
+    return methods.Contrastive(num_negatives=10, weight=0.2, **settings)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("carl", marks=pytest.mark.slow),
+        pytest.param("rar", marks=pytest.mark.slow),
+        "carl_rar",
+    ],
+)
+def method_run(request, settings, tmp_path_factory):
+    """A run of each method: its name, its folder and its results."""
+    method = request.param
+    folder = tmp_path_factory.mktemp("runs") / method
+    results = training.train(
+        tiny_run.dataset(dev=0),
+        dataclasses.replace(
+            settings, method=method, contrastive=contrastive(method), epochs=2
+        ),
+        folder,
+    )
+    return method, folder, results
+
+
+def test_losses_are_measured_from_their_start_on(method_run):
+    method, folder, _ = method_run
+    weights = {"contrastive": 0.2, "reconstruction": 0.1}
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    for epoch, line in enumerate(map(json.loads, lines), 1):
+        started = [n for n, first in STARTS[method].items() if first <= epoch]
+        losses = {name for name in line if name.endswith("_loss")}
+        assert losses == {
+            "classification_loss",
+            *(f"{name}_loss" for name in started),
+        }
+        total = line["classification_loss"]
+        total += sum(weights[n] * line[f"{n}_loss"] for n in started)
+        assert line["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_objectives_are_described_with_their_settings(method_run):
+    method, folder, results = method_run
+    assert results["method"] == method
+    assert results["train_examples"] == 90
+    described = json.loads((folder / "run.json").read_text())["objectives"]
+    expected = {
+        "contrastive": dataclasses.asdict(contrastive(method)),
+        "reconstruction": {"weight": 0.1, "special_ids": [0, 1, 2, 3, 4]},
+    }
+    assert described == {name: expected[name] for name in STARTS[method]}
+
+
+def test_the_memory_bank_is_not_kept(method_run):
+    _, folder, _ = method_run
+    shapes = {}
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape
+
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(note)
+    assert shapes
+    # The bank has a row a training example.
+    assert not [name for name, shape in shapes.items() if 90 in shape]
+    assert not [name for name in shapes if "contrastive" in name]
+
+
+def test_a_run_with_objectives_opens_as_it_was_tested(method_run):
+    method, folder, results = method_run
+    opened = tfadv.load(folder)
+    names = [objective.name for objective in opened.classifier.objectives]
+    assert names == [n for n in STARTS[method] if n == "reconstruction"]
+    tokenized = batching.tokenize(tiny_run.dataset().test, opened.tokenizer)
+    measured = evaluation.evaluate(opened.classifier, tokenized)
+    assert measured["accuracy"] == results["test_accuracy"]
+    if names:
+        # The head's weights are not new ones, whose bias is zero.
+        assert opened.classifier.objectives[0].bias.numpy().any()
+
+
+def test_carl_starts_at_a_step_or_an_epoch():
+    for settings, step in (
+        ({}, 12),
+        ({"start_epoch": 0.0}, 0),
+        ({"start_epoch": 1.5}, 18),
+        ({"start_step": 0}, 0),
+        ({"start_step": 35}, 35),
+    ):
+        contrastive = methods.Contrastive(**settings)
+        assert contrastive.first_step(12, 36) == step
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ({"start_step": 36}, "--contrastive_start_step=36: the run has 36"),
+        ({"start_epoch": 3}, r"--contrastive_start_epoch=3 \(step 36\)"),
+    ],
+)
+def test_carl_that_would_never_start_is_refused(
+    settings, tmp_path, start, message
+):
+    late = dataclasses.replace(
+        settings,
+        method="carl",
+        contrastive=methods.Contrastive(**start),
+        epochs=3,
+    )
+    with pytest.raises(InputError, match=message):
+        training.train(tiny_run.dataset(), late, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", "1.5 MiB"), ("bfloat16", "0.8 MiB")]
+)
+def test_a_bank_that_does_not_fit_is_refused(
+    settings, tmp_path, monkeypatch, dtype, size
+):
+    monkeypatch.setattr(
+        methods.psutil,
+        "virtual_memory",
+        lambda: types.SimpleNamespace(available=2**19),
+    )
+    few = tiny_run.dataset()
+    many = dataclasses.replace(few, train=tiny_run.examples(25_000, seed=0))
+    large = dataclasses.replace(
+        settings,
+        method="carl",
+        contrastive=methods.Contrastive(bank_dtype=dtype),
+    )
+    message = (
+        f"memory bank: 2 x 25,000 x 8 {dtype}, {size}, but 0.5 MiB of memory "
+        "are free; take --bank_dtype=bfloat16"
+    )
+    with pytest.raises(InputError, match=message):
+        training.train(many, large, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -110,6 +110,7 @@ class ContrastiveObjective(Objective):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
         self._started = False
+        self._refusal = None
 
     @property
     def active(self):
@@ -222,16 +223,24 @@ class ContrastiveObjective(Objective):
             store["log_z"] = self.log_z.numpy()
 
     def load_own_variables(self, store):
-        if "started" not in list(store.keys()) or not store["started"]:
+        if "started" not in list(store.keys()):
+            # Keras comes back by other paths, which lead nowhere, and takes
+            # their silence for success.
+            if self._refusal:
+                raise ValueError(self._refusal)
             return
+        if not store["started"]:
+            return
+        self._refusal = None
         for name in ("clean", "adversarial"):
             table = getattr(self.bank, name)
             if store[name].shape != tuple(table.shape):
-                raise ValueError(
+                self._refusal = (
                     "The saved memory bank must have the shape of this one. "
                     f"Expected: {tuple(table.shape)}. Received: "
                     f"{store[name].shape}"
                 )
+                raise ValueError(self._refusal)
             table.assign(tf.cast(store[name], table.dtype))
         self.log_z.assign(store["log_z"])
         self._started = True
