@@ -212,6 +212,24 @@ def test_blank_reconstructions_are_left_out_and_counted(
     assert str(summary).endswith("; 2 blank reconstructions left out")
 
 
+def test_only_what_was_right_before_can_flip(run, no_attack, monkeypatch):
+    labels = TEST.labels[:3].copy()
+    labels[2] = 1 - labels[2]
+    # Right and then wrong, right and right, wrong and then right.
+    names = ("bad", "good")
+    read = iter([names[1 - labels[0]], TEST.texts[1], names[labels[2]]])
+    monkeypatch.setattr(run.tokenizer, "detokenize", lambda ids: next(read))
+    lines, summary = text_adversary.reconstruct(
+        run, Examples(TEST.texts[:3], labels), epsilon=0.1
+    )
+    right = [
+        [line[f"prediction_{when}"] == line["label"] for line in lines]
+        for when in ("before", "after")
+    ]
+    assert right == [[True, True, False], [False, True, True]]
+    assert summary.flipped == 1
+
+
 def test_nothing_but_blanks_gives_no_line(run, victim, no_attack, monkeypatch):
     monkeypatch.setattr(run.tokenizer, "detokenize", lambda ids: " ")
     some = Examples(TEST.texts[:2], TEST.labels[:2])

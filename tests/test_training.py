@@ -6,7 +6,6 @@ import shutil
 import types
 
 import h5py
-import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -93,16 +92,17 @@ def test_the_best_epoch_is_kept_and_tested(run):
         assert np.sum(measured["confusion"]) == measured["examples"] == 24
 
 
-def test_an_early_best_epoch_outlives_later_ones(tmp_path):
-    model = keras.Sequential([keras.layers.Dense(1)])
-    model.build([None, 1])
+def test_an_early_best_epoch_outlives_later_ones(encoder, tmp_path):
+    classifier = tfadv.AdversarialClassifier(
+        tfadv.Encoder.from_pretrained(encoder), num_classes=2
+    )
     best = callbacks.BestWeights(tmp_path / "model.weights.h5")
-    best.set_model(model)
+    best.set_model(classifier)
     for epoch, value in enumerate([0.5, 0.9, 0.9, 0.7]):
-        model.layers[0].kernel.assign([[float(epoch)]])
+        classifier.head.bias.assign([epoch, epoch])
         best.on_epoch_end(epoch, {"val_accuracy": value})
-    model.load_weights(tmp_path / "model.weights.h5")
-    assert model.layers[0].kernel.numpy() == 1.0
+    run_folder.kept_part(classifier).load_weights(best.path)
+    assert classifier.head.bias.numpy().tolist() == [1.0, 1.0]
     assert (best.best_epoch, best.best_value) == (2, 0.9)
 
 

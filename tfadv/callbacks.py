@@ -154,7 +154,8 @@ class StartContrastive(keras.callbacks.Callback):
         objective: `tfadv.ContrastiveObjective` of the model.
         batches: `tf.data.Dataset` with every training example once.
         start_step: int, the number of updates without the objective, counted
-            over all epochs.
+            over all epochs. Where an execution has several steps, it starts
+            with the next one.
 
     Example:
 
@@ -175,13 +176,15 @@ class StartContrastive(keras.callbacks.Callback):
         self._steps = 0
 
     def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
         if self._steps >= self.start_step and not self.objective.active:
             # Below Keras' bar, not in it.
             print(flush=True)
             self.objective.start(self.model, self.batches)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps += 1
+        # Several steps, where an execution has several.
+        self._steps += batch - self._first + 1
 
 
 class StepTimer(keras.callbacks.Callback):

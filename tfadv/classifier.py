@@ -217,6 +217,13 @@ class AdversarialClassifier(keras.Model):
         """
         return Passes(self, x, y).outputs_without_gradients()
 
+    def load_weights(self, *args, **kwargs):
+        """Loads weights, and what objectives remember, as Keras does."""
+        super().load_weights(*args, **kwargs)
+        if self.objectives and self.train_function is not None:
+            # An objective may have started, or not yet: another graph.
+            self.make_train_function(force=True)
+
     def get_metrics_result(self):
         """Returns the metrics' values, without the table of the passes.
 

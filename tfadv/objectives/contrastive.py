@@ -28,8 +28,8 @@ class ContrastiveObjective(Objective):
     Batches must carry `"index"`: an example's position in the training set,
     as those of `tfadv.data.batching.training_batches` do.
 
-    `save_weights` keeps the bank and goes on from it; run folders and exports
-    leave it out.
+    `save_weights` keeps the bank and the draws, so that training can go on;
+    run folders and exports leave them out.
 
     Args:
         labels: int array of shape `[examples]`, the class of every training
@@ -101,6 +101,7 @@ class ContrastiveObjective(Objective):
         }
         self._bank_dtype = bank_dtype
         self.bank = None
+        self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         # log Z for the two anchors, NaN until the first batch has told it.
         self.log_z = tf.Variable(
@@ -217,6 +218,7 @@ class ContrastiveObjective(Objective):
 
     def save_own_variables(self, store):
         store["started"] = np.array(self._started)
+        store["seed"] = self.seed_generator.state.numpy()
         if self._started:
             store["clean"] = self.bank.clean.numpy()
             store["adversarial"] = self.bank.adversarial.numpy()
@@ -229,9 +231,11 @@ class ContrastiveObjective(Objective):
             if self._refusal:
                 raise ValueError(self._refusal)
             return
+        self._refusal = None
+        self._started = False
+        self.seed_generator.state.assign(store["seed"])
         if not store["started"]:
             return
-        self._refusal = None
         for name in ("clean", "adversarial"):
             table = getattr(self.bank, name)
             if store[name].shape != tuple(table.shape):
@@ -252,6 +256,7 @@ class ContrastiveObjective(Objective):
             "loss": self.loss_name,
             "temperature": self.temperature,
             "bank_dtype": self._bank_dtype,
+            "seed": self._seed,
         }
 
     def _log_z(self, positive, scores, drawn):

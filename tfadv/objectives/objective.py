@@ -98,5 +98,7 @@ def weighted_mean(values, sample_weight=None):
         Scalar: the sum of the weighted values, divided by the batch size.
     """
     if sample_weight is not None:
+        # Keras gives weights of `[batch]` or `[batch, 1]`.
+        sample_weight = tf.reshape(sample_weight, tf.shape(values))
         values = values * tf.cast(sample_weight, values.dtype)
     return tf.reduce_mean(values)
