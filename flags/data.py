@@ -75,13 +75,23 @@ def load_training_dataset():
         dataset = dataclasses.replace(dataset, train=train)
     if not AUGMENT_FILE.value:
         return dataset
-    more, _ = text_files.read_examples(
-        AUGMENT_FILE.value,
-        "reconstruction",
-        "label",
-        dataset.label_names,
-        flag=f"--{AUGMENT_FILE.name}",
-    )
+    try:
+        more, _ = text_files.read_examples(
+            AUGMENT_FILE.value,
+            "reconstruction",
+            "label",
+            dataset.label_names,
+            flag=f"--{AUGMENT_FILE.name}",
+        )
+    except InputError as error:
+        if "there is no column" not in str(error):
+            raise
+        # That message names flags which do not rule this file.
+        raise InputError(
+            f"--{AUGMENT_FILE.name}={AUGMENT_FILE.value}: expected the "
+            "adversaries.jsonl of tools.reconstruct, with 'reconstruction' "
+            "and 'label' in every line; found a line without them"
+        ) from error
     train = Examples(
         [*dataset.train.texts, *more.texts],
         np.concatenate([dataset.train.labels, more.labels]),

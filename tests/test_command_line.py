@@ -456,10 +456,13 @@ def test_report_has_a_row_a_run(run, data):
     called = call("tools.report", folder, folder, f"--output_dir={data}/report")
     assert called.returncode == 0, called.stderr
     lines = (data / "report" / "report.md").read_text().splitlines()
-    assert len(lines) == 4
-    assert "test accuracy" in lines[0]
-    assert lines[2].startswith("| freelb")
-    assert lines[2] in called.stdout
+    assert "Table 2" in lines[0]
+    assert "test accuracy" in lines[2]
+    # The same run twice is a run and its repetition: one row.
+    assert lines[4].startswith("| freelb")
+    assert "0, 0" in lines[4]
+    assert lines[4] in called.stdout
+    assert "<table" in (data / "report" / "report.html").read_text()
 
 
 def test_report_refuses_in_one_line(data):

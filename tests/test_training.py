@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(settings, tmp_path):
         (lambda f: (f / "run.json").write_text("{"), "cannot be read"),
         (
             lambda f: (f / "run.json").write_text('{"format": 99}'),
-            "format 99, this version of tfadv reads format 1",
+            "format 99, this version of tfadv reads format 2",
         ),
         (
             lambda f: (f / "model.weights.h5").write_bytes(b"HDF"),

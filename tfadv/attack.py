@@ -94,10 +94,17 @@ def pgd_attack(
             "`steps` and `restarts` must be at least 1. Received: "
             f"steps={steps}, restarts={restarts}"
         )
+    # Written so that NaN fails, too.
     if not tf.is_tensor(epsilon) and not 0 <= epsilon < float("inf"):
         raise ValueError(
             "`epsilon` must be 0 or a positive number. Received: "
             f"epsilon={epsilon}"
+        )
+    given = step_size is not None and not tf.is_tensor(step_size)
+    if given and not 0 < step_size < float("inf"):
+        raise ValueError(
+            "`step_size` must be a positive number, or None. Received: "
+            f"step_size={step_size}"
         )
     epsilon = tf.convert_to_tensor(epsilon, tf.float32)
     if step_size is None:
@@ -119,6 +126,10 @@ def pgd_attack(
         wins = tf.where(
             fooled == best_fooled, losses > best_losses, fooled & ~best_fooled
         )
+        # Numbers that have overflowed fool nobody.
+        wins &= tf.math.is_finite(losses)
+        if stop_when_fooled:
+            wins &= ~best_fooled
         return (
             tf.where(wins[:, None, None], delta, best_delta),
             tf.where(wins, losses, best_losses),
@@ -128,8 +139,14 @@ def pgd_attack(
     def one_pass(index, delta, best):
         with tf.GradientTape() as tape:
             tape.watch(delta)
-            _, losses, fooled = forward(delta)
-        gradient = tape.gradient(losses, delta)
+            outputs, losses, fooled = forward(delta)
+            # To the size of 1, so that a confident example's gradient does
+            # not vanish in float16; its direction is all that is used.
+            others = 1.0 - tf.one_hot(y, classifier.num_classes)
+            probabilities = tf.nn.softmax(outputs["logits"])
+            wrong = tf.reduce_sum(probabilities * others, axis=1)
+            scaled = losses / tf.stop_gradient(tf.maximum(wrong, 1e-30))
+        gradient = tape.gradient(scaled, delta)
         best = stronger(best, delta, losses, fooled)
         if stop_when_fooled:
             # A step along zero is none.

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import math
 import os
 import pathlib
 import sys
@@ -75,9 +76,15 @@ def _parse(argv):
             ["--help" if arg == "-h" else arg for arg in argv]
         )
     try:
-        return flags.FLAGS(argv)
+        arguments = flags.FLAGS(argv)
     except flags.Error as error:
         fail(f"{error}; --help lists all flags")
+    # absl's bounds let NaN through.
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value):
+            fail(f"--{name}={value}: expected a finite number")
+    return arguments
 
 
 def flagfile_text(left_out):

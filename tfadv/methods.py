@@ -115,8 +115,7 @@ def build_objectives(description, hidden_dim, labels=None, seed=None):
         List of `tfadv.objectives.objective.Objective`.
 
     Raises:
-        InputError: the memory bank does not fit into memory, or the labels
-            are all of one class.
+        InputError: the memory bank does not fit into memory.
     """
     from tfadv.objectives.contrastive import ContrastiveObjective
     from tfadv.objectives.reconstruction import ReconstructionObjective
@@ -146,8 +145,9 @@ def _check_bank_memory(num_examples, hidden_dim, dtype):
         f"{needed:,.1f} MiB"
     )
     if needed > free:
+        smaller = "" if dtype == "bfloat16" else "--bank_dtype=bfloat16, "
         raise InputError(
-            f"{what}, but {free:,.1f} MiB of memory are free; take "
-            "--bank_dtype=bfloat16, fewer training examples or more memory"
+            f"{what}, but {free:,.1f} MiB of memory are free; take {smaller}"
+            "fewer training examples or more memory"
         )
     print(f"{what} ({free:,.0f} MiB are free)")

@@ -25,7 +25,7 @@ import numpy as np
 
 from tfadv.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 
 FLAGS = "flags.cfg"
 DESCRIPTION = "run.json"
@@ -113,11 +113,12 @@ class Run:
         return probabilities
 
 
-def load(run_folder):
+def load(run_folder, flag="--run_dir"):
     """Opens a trained classifier.
 
     Args:
         run_folder: path of the folder that `tools.train` wrote.
+        flag: string, the flag that named the folder, for error messages.
 
     Returns:
         `Run`, with `classifier`, `tokenizer`, `label_names` and
@@ -136,11 +137,11 @@ def load(run_folder):
     from tfadv.tokenization import Tokenizer
 
     folder = pathlib.Path(run_folder)
-    description = read_description(folder)
+    description = read_description(folder, flag)
     for name in (RESULTS, WEIGHTS):
         if not (folder / name).exists():
             raise InputError(
-                f"--run_dir={folder}: this run is not whole, it has no {name}; "
+                f"{flag}={folder}: this run is not whole, it has no {name}; "
                 "train it again with --overwrite"
             )
     classifier = build_classifier(
@@ -151,7 +152,7 @@ def load(run_folder):
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"--run_dir={folder}: {WEIGHTS} does not hold this run's weights "
+            f"{flag}={folder}: {WEIGHTS} does not hold this run's weights "
             f"({reason}); train it again with --overwrite"
         ) from error
     tokenizer = Tokenizer.from_pretrained(
@@ -224,11 +225,12 @@ def kept_part(classifier):
     return part
 
 
-def read_description(folder):
+def read_description(folder, flag="--run_dir"):
     """Reads a run's `run.json`.
 
     Args:
         folder: path.
+        flag: string, the flag that named the folder, for error messages.
 
     Returns:
         dict.
@@ -241,18 +243,18 @@ def read_description(folder):
         description = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
-            f"--run_dir={folder}: not the folder of a run, it has no "
+            f"{flag}={folder}: not the folder of a run, it has no "
             f"{DESCRIPTION}; give the --output_dir of a tools.train run"
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(
-            f"--run_dir={folder}: {DESCRIPTION} cannot be read ({error}); "
+            f"{flag}={folder}: {DESCRIPTION} cannot be read ({error}); "
             "train the run again with --overwrite"
         ) from None
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise InputError(
-            f"--run_dir={folder}: the run has format {found}, this version of "
+            f"{flag}={folder}: the run has format {found}, this version of "
             f"tfadv reads format {FORMAT}; open it with the version that "
             "wrote it, or train it again"
         )

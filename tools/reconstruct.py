@@ -27,9 +27,10 @@ def main():
             f"--run_dir={folder}: a {description['method']} run has no "
             "reconstruction head; give a run of --method=rar or carl_rar"
         )
-    victim = reconstruct.VICTIM_RUN.value
+    victim = reconstruct.VICTIM_RUN.value or None
+    flag = f"--{reconstruct.VICTIM_RUN.name}"
     if victim is not None:
-        names = run_folder.read_description(victim)["label_names"]
+        names = run_folder.read_description(victim, flag)["label_names"]
         if names != description["label_names"]:
             raise InputError(
                 f"--victim_run={victim} has the classes "
@@ -52,7 +53,7 @@ def main():
         run_folder.load(folder),
         attack.first(examples),
         reconstruct.EPSILON.value,
-        victim=victim and run_folder.load(victim),
+        victim=victim and run_folder.load(victim, flag),
         progress=lambda batches, total: tqdm.tqdm(
             batches, "attacking", total=total
         ),
