@@ -312,11 +312,13 @@ def test_arrays_and_lists_are_taken_as_well(attack, classifier, y):
     np.testing.assert_array_equal(other.delta, one.delta)
 
 
+@pytest.mark.parametrize("scale", [1.0, 30.0])
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_encoders_are_attacked_in_float32(
-    tiny_encoder, x, precision
+    tiny_encoder, x, precision, scale
 ):
-    classifier = build(tiny_encoder(dtype=precision), scale=1.0)
+    # At the larger scale the clean loss's gradient underflows in float16.
+    classifier = build(tiny_encoder(dtype=precision), scale=scale)
     y = np.argmax(classifier(x), axis=1)
     found = tfadv.pgd_attack(classifier, x, y, 0.5, steps=2)
     assert found.delta.dtype == found.loss.dtype == tf.float32
@@ -489,6 +491,8 @@ def test_to_fool_counts_more_than_the_loss(steps, place):
         ("epsilon", {"epsilon": -0.1}),
         ("epsilon", {"epsilon": float("nan")}),
         ("epsilon", {"epsilon": float("inf")}),
+        ("step_size", {"step_size": -1.0}),
+        ("step_size", {"step_size": float("nan")}),
     ],
 )
 def test_bad_settings_are_named(x, name, settings):

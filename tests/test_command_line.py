@@ -128,6 +128,10 @@ BAD_INPUT = {
         ["--output_dir={out}", "--learning_rate=0"],
         "--learning_rate=0",
     ),
+    "weight NaN": (
+        ["--output_dir={out}", "--reconstruction_weight=nan"],
+        "--reconstruction_weight=nan: expected a finite number",
+    ),
     "unknown method": (["--output_dir={out}", "--method=pgd"], "--method=pgd"),
     "unknown dataset": (["--output_dir={out}", "--dataset=imdb"], "imdb"),
     "no flagfile": (["--flagfile=none.cfg"], "none.cfg"),
@@ -238,7 +242,7 @@ BAD_INPUT = {
             "--train_file={data}/train.csv",
             "--augment_file={data}/dev.csv",
         ],
-        "dev.csv, line 2: there is no column 'reconstruction'",
+        "dev.csv: expected the adversaries.jsonl of tools.reconstruct",
     ),
     "adversaries of another class": (
         [

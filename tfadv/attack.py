@@ -142,8 +142,8 @@ def pgd_attack(
             outputs, losses, fooled = forward(delta)
             # To the size of 1, so that a confident example's gradient does
             # not vanish in float16; its direction is all that is used.
-            others = 1.0 - tf.one_hot(y, classifier.num_classes)
             probabilities = tf.nn.softmax(outputs["logits"])
+            others = 1.0 - tf.one_hot(y, tf.shape(probabilities)[1])
             wrong = tf.reduce_sum(probabilities * others, axis=1)
             scaled = losses / tf.stop_gradient(tf.maximum(wrong, 1e-30))
         gradient = tape.gradient(scaled, delta)
