@@ -6,6 +6,7 @@ import tensorflow as tf
 from tfadv.data import batching
 from tfadv.encoder import Encoder
 from tfadv.robustness import with_interval
+from tfadv.text_adversary import add_predictions, changed_tokens
 
 # Rows of the table of cosines that exist at a time.
 _ROWS_AT_ONCE = 1024
@@ -96,31 +97,20 @@ class HotFlip:
         lines = []
         for index, text in enumerate(examples.texts):
             before = np.array(tokenized.token_ids[index])
-            differs = np.flatnonzero(before != after[index])
-            one, other = (
-                run.tokenizer.ids_to_tokens(ids[differs])
-                for ids in (before, after[index])
-            )
+            changed = changed_tokens(run.tokenizer, before, after[index])
             lines.append(
                 {
                     "index": index,
                     "original": text,
                     # An untouched text stays as its author wrote it.
                     "adversary": run.tokenizer.detokenize(after[index])
-                    if len(differs)
+                    if changed
                     else text,
                     "label": run.label_names[examples.labels[index]],
-                    "changed": [
-                        {"position": int(i), "from": a, "to": b}
-                        for i, a, b in zip(differs, one, other, strict=True)
-                    ],
+                    "changed": changed,
                 }
             )
-        for when, column in (("before", "original"), ("after", "adversary")):
-            found = run.predict_proba([line[column] for line in lines])
-            for line, row in zip(lines, found, strict=True):
-                name = run.label_names[int(np.argmax(row))]
-                line[f"prediction_{when}"] = name
+        add_predictions(lines, run, "prediction", "adversary")
         return lines
 
     def summary(self, lines):
@@ -149,7 +139,7 @@ class HotFlip:
         mask = tf.cast(x["padding_mask"], tf.bool)
         y = tf.cast(y, tf.int32)
 
-        def one_round(_, ids, flipped):
+        def one_round(rounds, ids, flipped):
             inputs = {**x, "token_ids": ids}
             embeddings = tf.cast(self._encoder.embed(inputs), tf.float32)
             with tf.GradientTape() as tape:
@@ -185,7 +175,7 @@ class HotFlip:
             here = (
                 tf.range(tf.shape(ids)[1])[None] == position[:, None]
             ) & helps[:, None]
-            return _ + 1, tf.where(here, new[:, None], ids), flipped | here
+            return rounds + 1, tf.where(here, new[:, None], ids), flipped | here
 
         _, ids, _ = tf.while_loop(
             lambda rounds, *_: rounds < self.max_flips,

@@ -108,16 +108,43 @@ class Passes:
                 scaled = self._scaled(loss)
             return tape.gradient(scaled, delta), state
 
+        clean_pass, delta, first = self._clean_start(self._initial_delta())
         delta, _ = self._adversary.run(
             ascent_only,
-            self._initial_delta(),
+            delta,
             self._mask,
             (),
-            last=self._adversary.steps - 1,
+            first,
+            self._adversary.steps - 1,
         )
-        clean, _ = self._forward(tf.zeros_like(self._clean))
         adversarial, _ = self._forward(delta)
-        return clean, adversarial
+        return clean_pass.outputs, adversarial
+
+    def _clean_start(self, delta):
+        """Makes the clean pass.
+
+        Where the first of several passes is at the clean embeddings, it is
+        the clean pass, and delta ascends after it.
+
+        Args:
+            delta: the first pass's.
+
+        Returns:
+            `_CleanPass`, the next pass's delta and its number.
+        """
+        steps = self._adversary.steps
+        shared = self._adversary.init_magnitude == 0 and steps > 1
+        clean_pass = _CleanPass(self._forward, self._clean, shared)
+        if not shared:
+            return clean_pass, delta, 0
+        gradient = clean_pass.embedding_gradient(
+            lambda loss: self._scaled(loss / steps)
+        )
+        return (
+            clean_pass,
+            self._adversary.ascend(delta, gradient, self._mask),
+            1,
+        )
 
     def _initial_delta(self):
         classifier = self._classifier
@@ -170,23 +197,16 @@ class Passes:
         clean_pass = None
         first = 0
         if any(objective.needs_clean for objective in objectives):
-            # Where the first of several passes is at the clean embeddings, it
-            # is the clean pass.
-            shared = self._adversary.init_magnitude == 0 and steps > 1
-            clean_pass = _CleanPass(self._forward, self._clean, shared)
-            if shared:
+            start = delta
+            clean_pass, delta, first = self._clean_start(start)
+            if first:
                 statistics = self._noted(
                     statistics,
                     0,
                     clean_pass.loss,
                     clean_pass.outputs["logits"],
-                    delta,
+                    start,
                 )
-                gradient = clean_pass.embedding_gradient(
-                    lambda loss: self._scaled(loss / steps)
-                )
-                delta = self._adversary.ascend(delta, gradient, self._mask)
-                first = 1
         delta, (totals, statistics, _) = self._adversary.run(
             self._pass,
             delta,
@@ -204,7 +224,7 @@ class Passes:
                 objective.name: objective.loss(
                     self._x,
                     self._y,
-                    clean,
+                    clean if objective.needs_clean else None,
                     adversarial,
                     self._sample_weight,
                 )

@@ -107,9 +107,9 @@ def reconstruct(
     ]
     attempted = len(lines)
     lines = [line for line in lines if line["reconstruction"].strip()]
-    _add_predictions(lines, run, "prediction")
+    add_predictions(lines, run, "prediction", "reconstruction")
     if victim is not None:
-        _add_predictions(lines, victim, "victim")
+        add_predictions(lines, victim, "victim", "reconstruction")
     changed = [len(line["changed"]) for line in lines]
     summary = Summary(
         examples=len(lines),
@@ -132,24 +132,45 @@ def _reconstruction_head(run):
 
 
 def _line(run, examples, index, before, after):
-    differs = np.flatnonzero(before != after)
-    pieces = [
-        run.tokenizer.ids_to_tokens(ids[differs]) for ids in (before, after)
-    ]
     return {
         "index": index,
         "original": examples.texts[index],
         "reconstruction": run.tokenizer.detokenize(after),
         "label": run.label_names[examples.labels[index]],
-        "changed": [
-            {"position": int(position), "from": one, "to": other}
-            for position, one, other in zip(differs, *pieces, strict=True)
-        ],
+        "changed": changed_tokens(run.tokenizer, before, after),
     }
 
 
-def _add_predictions(lines, run, name):
-    for when, column in (("before", "original"), ("after", "reconstruction")):
+def changed_tokens(tokenizer, before, after):
+    """Lists where two texts of equally many tokens differ.
+
+    Args:
+        tokenizer: `tfadv.Tokenizer`.
+        before: int array of token ids.
+        after: int array of token ids.
+
+    Returns:
+        List of `{"position", "from", "to"}`.
+    """
+    differs = np.flatnonzero(before != after)
+    pieces = [tokenizer.ids_to_tokens(ids[differs]) for ids in (before, after)]
+    return [
+        {"position": int(position), "from": one, "to": other}
+        for position, one, other in zip(differs, *pieces, strict=True)
+    ]
+
+
+def add_predictions(lines, run, name, changed_column):
+    """Classifies texts and their adversaries, and notes the classes' names.
+
+    Args:
+        lines: list of dicts with `"original"` and `changed_column`; the
+            entries `{name}_before` and `{name}_after` are added.
+        run: `tfadv.run_folder.Run`.
+        name: string.
+        changed_column: string, the entry with the adversary.
+    """
+    for when, column in (("before", "original"), ("after", changed_column)):
         probabilities = run.predict_proba([line[column] for line in lines])
         for line, row in zip(lines, probabilities, strict=True):
             line[f"{name}_{when}"] = run.label_names[int(np.argmax(row))]
