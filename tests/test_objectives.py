@@ -679,7 +679,14 @@ class StepLogs(keras.callbacks.Callback):
         self.functions.append(self.model.train_function)
 
 
-@pytest.mark.parametrize(("start_step", "run_eagerly"), [(0, True), (5, False)])
+@pytest.mark.parametrize(
+    ("start_step", "run_eagerly"),
+    [
+        (0, True),
+        (5, True),
+        pytest.param(5, False, marks=pytest.mark.slow),
+    ],
+)
 def test_the_callback_starts_at_its_step_and_tracing_is_not_timed(
     tiny_encoder, batches, start_step, run_eagerly, request
 ):
