@@ -21,6 +21,7 @@ import keras
 import keras_hub
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 import tfadv
 
@@ -78,60 +79,74 @@ def main():
     if options.only:
         print(peak_memory(options))
         return
-    methods_table(options)
-    parts_table(options)
+    print(
+        f"{options.encoder}, {options.precision}, {options.batch} texts x "
+        f"{options.tokens} tokens, n = {options.steps}, gamma = "
+        f"{options.gamma}, banks of {options.examples} rows, m = "
+        f"{options.negatives}",
+        flush=True,
+    )
+    base = "FreeLB" if "FreeLB" in options.methods else options.methods[0]
+    seconds = time_table(base, options)
+    parts_table(base, seconds, options)
+    memory_table(base, options)
 
 
-def methods_table(options):
+def time_table(base, options):
+    """Prints what an update of each method takes, and returns the base's."""
     updates, first = {}, {}
-    for name in options.methods:
+    for name in tqdm(options.methods, "tracing"):
         updates[name] = make_update(name, options)
         first[name] = timed(updates[name])
-        updates[name]()
-    # Taken in turns, so that a busy moment of the machine hits all alike.
-    times = {name: [] for name in updates}
-    for _ in range(options.repeats):
-        for name, update in updates.items():
-            times[name].append(timed(update))
-    del updates
-    base = "FreeLB" if "FreeLB" in times else next(iter(times))
-    freelb = statistics.median(times[base])
-    memory = {name: in_a_process(name, options) for name in times}
-    print(
-        f"{options.encoder}, {options.batch} texts x {options.tokens} tokens, "
-        f"n = {options.steps}, gamma = {options.gamma}, banks of "
-        f"{options.examples} rows, m = {options.negatives}"
-    )
-    print(
-        f"| update | seconds | ratio to {base} | peak MiB | ratio | first, "
-        "with tracing |"
-    )
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, seconds in times.items():
-        median = statistics.median(seconds)
-        print(
-            f"| {name} | {median:.2f} | {median / freelb:.3f} | "
-            f"{memory[name]:.0f} | {memory[name] / memory[base]:.2f} | "
-            f"{first[name]:.1f} |"
-        )
+    medians = in_turns(updates, options.repeats)
+    print(f"\n| update | seconds | ratio to {base} | first, with tracing |")
+    print("| --- | --- | --- | --- |")
+    for name, median in medians.items():
+        ratio = median / medians[base]
+        print(f"| {name} | {median:.2f} | {ratio:.3f} | {first[name]:.1f} |")
+    sys.stdout.flush()
+    return medians[base]
 
 
-def parts_table(options):
-    """Prints what the objectives alone cost."""
+def parts_table(base, seconds, options):
+    """Prints what the objectives alone cost, in time and in memory."""
     parts = {name: make_part(name, options) for name in PARTS}
     for part in parts.values():
         part()
-    times = {name: [] for name in parts}
-    for _ in range(max(options.repeats, 5)):
-        for name, part in parts.items():
-            times[name].append(timed(part))
+    medians = in_turns(parts, max(options.repeats, 5))
+    del parts
     nothing = in_a_process("part: nothing", options)
-    print("\n| part | seconds | peak MiB |")
-    print("| --- | --- | --- |")
-    for name, seconds in times.items():
+    print(f"\n| part | seconds | % of {base}'s update | peak MiB |")
+    print("| --- | --- | --- | --- |")
+    for name, median in medians.items():
         memory = in_a_process(f"part: {name}", options) - nothing
-        median = statistics.median(seconds)
-        print(f"| {name} | {median:.3f} | {memory:.0f} |")
+        share = 100 * median / seconds
+        print(f"| {name} | {median:.3f} | {share:.2f} | {memory:.0f} |")
+    sys.stdout.flush()
+
+
+def memory_table(base, options):
+    """Prints the peak memory of a process that makes one update."""
+    memory = {
+        name: in_a_process(name, options)
+        for name in tqdm(options.methods, "memory")
+    }
+    print(f"\n| update | peak MiB | ratio to {base} |")
+    print("| --- | --- | --- |")
+    for name, peak in memory.items():
+        print(f"| {name} | {peak:.0f} | {peak / memory[base]:.2f} |")
+
+
+def in_turns(functions, repeats):
+    """Returns each function's median time.
+
+    They take turns, so that a busy moment of the machine hits all alike.
+    """
+    times = {name: [] for name in functions}
+    for _ in tqdm(range(repeats), "rounds"):
+        for name, function in functions.items():
+            times[name].append(timed(function))
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
 def in_a_process(name, options):

@@ -23,7 +23,6 @@ STEP_SIZE = flags.DEFINE_float(
     None,
     "Length of a step, in the units of the word embeddings; by default "
     "2.5 * epsilon / k.",
-    lower_bound=0.0,
 )
 NORM = flags.DEFINE_enum(
     "attack_norm",
@@ -47,6 +46,13 @@ MAX_EXAMPLES = flags.DEFINE_integer(
     None,
     "Attacks only that many examples of the split, its first ones.",
     lower_bound=1,
+)
+
+
+flags.register_validator(
+    STEP_SIZE.name,
+    lambda value: value is None or 0 < value < float("inf"),
+    "must be greater than 0",
 )
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import tfadv
 from tfadv import perturbation
+from tfadv.attack import _seeds
 
 LENGTHS = (9, 4, 1, 6, 7, 3)
 MASK = (np.arange(9) < np.array(LENGTHS)[:, None]).astype(np.int32)
@@ -207,7 +208,8 @@ def test_the_strongest_point_on_the_ways_is_kept(
 ):
     found = attack(0.6, steps=3, norm=norm, restarts=2)
     step = {"l2": perturbation.step, "linf": perturbation.sign_step}[norm]
-    random = perturbation.random_in_ball(MASK, 8, 0.6, norm, seed=[0, 1])
+    seeds = _seeds(x, 0, tf.constant(1))
+    random = perturbation.random_in_ball(MASK, 8, 0.6, norm, seeds)
     points = []
     for delta in (tf.zeros([6, 9, 8]), random):
         points.append(delta)
@@ -274,10 +276,14 @@ def test_stopping_early_fools_the_same(attack, norm, epsilon):
 
 
 @each_norm
-def test_longer_padding_changes_nothing(attack, classifier, x, y, norm):
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_longer_padding_changes_nothing(
+    attack, classifier, x, y, norm, restarts
+):
+    settings = {"steps": 3, "norm": norm, "restarts": restarts}
     longer = {key: tf.pad(value, [[0, 0], [0, 5]]) for key, value in x.items()}
-    one = attack(0.2, steps=3, norm=norm)
-    other = tfadv.pgd_attack(classifier, longer, y, 0.2, steps=3, norm=norm)
+    one = attack(0.2, **settings)
+    other = tfadv.pgd_attack(classifier, longer, y, 0.2, **settings)
     np.testing.assert_array_equal(other.fooled, one.fooled)
     np.testing.assert_allclose(other.loss, one.loss, rtol=1e-4)
     np.testing.assert_allclose(other.delta[:, :9], one.delta, atol=1e-4)
@@ -285,16 +291,20 @@ def test_longer_padding_changes_nothing(attack, classifier, x, y, norm):
 
 
 @each_norm
-@pytest.mark.parametrize("rows", [[0], [5, 2, 4]])
-def test_other_examples_change_nothing(attack, classifier, x, y, norm, rows):
-    together = attack(0.2, steps=3, norm=norm)
+@pytest.mark.parametrize(
+    ("rows", "restarts"), [([0], 1), ([5, 2, 4], 1), ([5, 2, 4], 3)]
+)
+def test_other_examples_change_nothing(
+    attack, classifier, x, y, norm, rows, restarts
+):
+    settings = {"steps": 3, "norm": norm, "restarts": restarts}
+    together = attack(0.2, **settings)
     part = tfadv.pgd_attack(
         classifier,
         {key: tf.gather(value, rows) for key, value in x.items()},
         y[rows],
         0.2,
-        steps=3,
-        norm=norm,
+        **settings,
     )
     np.testing.assert_array_equal(part.fooled, together.fooled.numpy()[rows])
     for name in ("delta", "loss"):
@@ -336,6 +346,14 @@ def test_the_classifier_stays_as_it_is(classifier, x, y):
     tfadv.pgd_attack(classifier, x, y, 0.5, steps=1, restarts=2)
     for variable, value in zip(variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
+
+
+def test_every_example_has_random_starts_of_its_own(x):
+    seeds = np.concatenate(
+        [_seeds(x, seed, tf.constant(r)) for seed in (0, 1) for r in (1, 2)]
+    )
+    assert seeds.shape == (24, 2)
+    assert len(np.unique(seeds, axis=0)) == 24
 
 
 # In a graph

@@ -283,7 +283,7 @@ def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
 def test_help_explains_the_flags_without_tensorflow(tmp_path):
     # A TensorFlow that cannot be imported comes first on the path.
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError")
-    for tool in ("train", "evaluate", "reconstruct", "report"):
+    for tool in ("train", "evaluate", "attack", "reconstruct", "report"):
         called = call(f"tools.{tool}", "--help", PYTHONPATH=str(tmp_path))
         assert "--output_dir" in called.stdout, called.stderr
         assert called.stderr == ""
@@ -370,6 +370,69 @@ def test_evaluate_refuses_in_one_line(run, data):
         assert called.stderr.count("\n") == 1, called.stderr
         assert message in called.stderr
     assert (folder / "evaluation.json").read_text() == "kept"
+
+
+def test_attack_measures_and_writes_what_its_flags_say(run, data):
+    folder, _ = run
+    called = call(
+        "tools.attack",
+        f"--run_dir={folder}",
+        f"--output_dir={data}/attacked",
+        "--epsilons=3,0",
+        "--attack_steps=2",
+        "--attack_restarts=2",
+        "--attack_norm=linf",
+        "--attack_seed=4",
+        "--hotflip_words=1",
+        "--max_examples=10",
+    )
+    assert called.returncode == 0, called.stderr
+    attacked = data / "attacked"
+    measured = json.loads((attacked / "robustness.json").read_text())
+    assert measured["run_dir"] == str(folder)
+    assert measured["dataset"] == f"{data}/test.csv"
+    assert measured["split"] == "test"
+    assert measured["examples"] == 10
+    assert measured["seed"] == 4
+    assert measured["attack"] == {
+        "steps": 2,
+        "step_size": None,
+        "norm": "linf",
+        "restarts": 2,
+    }
+    assert [row["epsilon"] for row in measured["epsilons"]] == [0.0, 3.0]
+    assert measured["epsilons"][0]["euclidean"] == 0.0
+    assert measured["epsilons"][1]["euclidean"] > 0.0
+    assert measured["hotflip"]["max_flips"] == 1
+    flips = (attacked / "hotflip.jsonl").read_text().splitlines()
+    assert len(flips) == 10
+    assert (attacked / "representations.npz").exists()
+    assert "| PGD, epsilon 3 |" in called.stdout
+    assert "| HotFlip, 1 words |" in called.stdout
+
+
+def test_attack_refuses_in_one_line(run, data):
+    folder, _ = run
+    used = data / "attacked_before"
+    used.mkdir()
+    (used / "robustness.json").write_text("kept")
+    cases = {
+        f"--run_dir={data}": "not the folder of a run",
+        f"--run_dir={folder} --output_dir={used}": "--overwrite",
+        f"--run_dir={folder} --epsilons=0.1,x": "--epsilons",
+        f"--run_dir={folder} --epsilons=0.1,-1": "--epsilons",
+        f"--run_dir={folder} --epsilons=": "--epsilons",
+        f"--run_dir={folder} --attack_steps=0": "--attack_steps=0",
+        f"--run_dir={folder} --attack_step_size=0": "--attack_step_size=0",
+        f"--run_dir={folder} --max_examples=0": "--max_examples=0",
+    }
+    for arguments, message in cases.items():
+        called = call("tools.attack", *arguments.split())
+        assert called.returncode == 2, called.stderr
+        assert called.stderr.count("\n") == 1, called.stderr
+        assert message in called.stderr
+    assert (used / "robustness.json").read_text() == "kept"
+    assert not (folder / "robustness.json").exists()
 
 
 def test_rar_measures_its_loss_and_describes_it(rar_run):

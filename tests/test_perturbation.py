@@ -389,8 +389,9 @@ def test_sign_steps_never_leave_zero_at_padding(data, shape):
 
 
 def random_in_ball(mask, dim=4, radius=0.6, kind="l2", seed=(1, 2)):
+    seeds = [[seed[0], seed[1] + 10 * row] for row in range(len(mask))]
     delta = perturbation.random_in_ball(
-        tf.constant(mask), dim, radius, kind, tf.constant(seed)
+        tf.constant(mask), dim, radius, kind, tf.constant(seeds)
     )
     assert delta.dtype == tf.float32
     assert delta.shape == (*np.shape(mask), dim)
@@ -456,3 +457,12 @@ def test_random_points_follow_the_seed_and_scale_with_the_radius(kind):
     assert not np.isclose(delta[0], delta[1]).any()
     doubled = random_in_ball(mask, radius=1.2, kind=kind)
     np.testing.assert_allclose(doubled, 2 * delta, rtol=1e-6)
+
+
+@each_kind
+def test_a_random_point_is_told_by_its_examples_seed_alone(kind):
+    mask = np.ones([3, 6], np.int32)
+    seeds = np.array([[1, 2], [1, 7], [1, 2]])
+    delta = perturbation.random_in_ball(mask, 4, 0.6, kind, seeds).numpy()
+    np.testing.assert_array_equal(delta[2], delta[0])
+    assert not np.isclose(delta[1], delta[0]).any()

@@ -50,12 +50,12 @@ def pgd_attack(
     the highest loss. So more steps of a size, or more restarts, never make an
     attack weaker.
 
-    An example's result depends on no other one and not on the padding; with
-    random restarts, on its place in the batch.
+    An example's result depends on no other one, nor on its place in the batch
+    or the padding.
 
     Args:
         classifier: `tfadv.AdversarialClassifier`.
-        x: dict, as the classifier's `call` takes it.
+        x: dict of tensors, as the classifier's `call` takes it.
         y: int tensor of shape `[batch]`, the classes.
         epsilon: float or scalar tensor: the radius of the ball. For `"l2"`
             over all of an example's tokens. 0 leaves the embeddings clean.
@@ -114,43 +114,46 @@ def pgd_attack(
     y = tf.cast(tf.convert_to_tensor(y), tf.int32)
     clean_embeddings = tf.cast(encoder.embed(x), tf.float32)
 
-    def forward(delta):
+    def found_at(delta):
         outputs = encoder.encode(clean_embeddings + delta, x)
         logits = classifier.classify(outputs)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
         fooled = tf.argmax(logits, axis=1, output_type=tf.int32) != y
-        return {**outputs, "logits": logits}, losses, fooled
+        return _Found(delta, fooled, losses, {**outputs, "logits": logits})
 
-    def stronger(best, delta, losses, fooled):
-        best_delta, best_losses, best_fooled = best
+    def stronger(best, other):
         wins = tf.where(
-            fooled == best_fooled, losses > best_losses, fooled & ~best_fooled
+            other.fooled == best.fooled,
+            other.loss > best.loss,
+            other.fooled & ~best.fooled,
         )
         # Numbers that have overflowed fool nobody.
-        wins &= tf.math.is_finite(losses)
+        wins &= tf.math.is_finite(other.loss)
         if stop_when_fooled:
-            wins &= ~best_fooled
-        return (
-            tf.where(wins[:, None, None], delta, best_delta),
-            tf.where(wins, losses, best_losses),
-            tf.where(wins, fooled, best_fooled),
+            wins &= ~best.fooled
+        return tf.nest.map_structure(
+            lambda new, old: _where(wins, new, old), other, best
         )
 
-    def one_pass(index, delta, best):
+    def climb(delta):
+        """Returns what is found at delta, and the gradient there."""
         with tf.GradientTape() as tape:
             tape.watch(delta)
-            outputs, losses, fooled = forward(delta)
+            found = found_at(delta)
             # To the size of 1, so that a confident example's gradient does
             # not vanish in float16; its direction is all that is used.
-            probabilities = tf.nn.softmax(outputs["logits"])
+            probabilities = tf.nn.softmax(found.outputs["logits"])
             others = 1.0 - tf.one_hot(y, tf.shape(probabilities)[1])
             wrong = tf.reduce_sum(probabilities * others, axis=1)
-            scaled = losses / tf.stop_gradient(tf.maximum(wrong, 1e-30))
-        gradient = tape.gradient(scaled, delta)
-        best = stronger(best, delta, losses, fooled)
+            scaled = found.loss / tf.stop_gradient(tf.maximum(wrong, 1e-30))
+        return found, tape.gradient(scaled, delta)
+
+    def one_pass(index, delta, best):
+        found, gradient = climb(delta)
+        best = stronger(best, found)
         if stop_when_fooled:
             # A step along zero is none.
-            gradient = tf.where(best[2][:, None, None], 0.0, gradient)
+            gradient = _where(best.fooled, tf.zeros_like(gradient), gradient)
         return gradient, best
 
     def ascend(delta, gradient):
@@ -158,28 +161,64 @@ def pgd_attack(
         delta = step(delta, gradient, mask, step_size)
         return perturbation.into_ball(delta, epsilon, norm)
 
-    zero = tf.zeros_like(clean_embeddings)
-    clean, losses, fooled = forward(zero)
-    best = (zero, losses, fooled)
-    for restart in range(restarts):
-        delta = zero
-        if restart:
-            delta = perturbation.random_in_ball(
-                mask, encoder.embedding_dim, epsilon, norm, [seed, restart]
-            )
+    def ends(best):
+        return tf.reduce_all(best.fooled)
+
+    def walk(delta, best, first=0):
         delta, best = run_passes(
             one_pass,
             ascend,
             delta,
             best,
             steps=steps + 1,
+            first=first,
             last=steps,
-            until=(lambda best: tf.reduce_all(best[2]))
-            if stop_when_fooled
-            else None,
+            until=ends if stop_when_fooled else None,
         )
-        _, losses, fooled = forward(delta)
-        best = stronger(best, delta, losses, fooled)
-    delta, losses, fooled = best
-    adversarial, _, _ = forward(delta)
-    return Attack(delta, fooled, losses, clean, adversarial)
+        return stronger(best, found_at(delta))
+
+    def random_walk(restart, best):
+        delta = perturbation.random_in_ball(
+            mask, encoder.embedding_dim, epsilon, norm, _seeds(x, seed, restart)
+        )
+        return restart + 1, walk(delta, best)
+
+    # The first pass of the first walk is the clean one, too.
+    clean, gradient = climb(tf.zeros_like(clean_embeddings))
+    best = walk(ascend(clean.delta, gradient), clean, first=1)
+    if restarts > 1:
+        _, best = tf.while_loop(
+            lambda restart, best: restart < restarts,
+            random_walk,
+            (tf.constant(1), best),
+            parallel_iterations=1,
+            maximum_iterations=restarts - 1,
+        )
+    return Attack(*best[:3], clean.outputs, best.outputs)
+
+
+class _Found(typing.NamedTuple):
+    """Points in the balls of a batch, and what the classifier does there."""
+
+    delta: tf.Tensor
+    fooled: tf.Tensor
+    loss: tf.Tensor
+    outputs: dict
+
+
+def _where(rows, new, old):
+    """Takes some rows of one tensor and the others of another."""
+    shape = tf.concat(
+        [tf.shape(rows), tf.ones([new.shape.rank - 1], tf.int32)], 0
+    )
+    return tf.where(tf.reshape(rows, shape), new, old)
+
+
+def _seeds(x, seed, restart):
+    """Makes a seed for each example from its words, wherever it stands."""
+    ids = tf.cast(x["token_ids"] * x["padding_mask"], tf.int64)
+    # Knuth's multiplicative hash of the places; no sum leaves int64.
+    places = tf.range(1, tf.shape(ids, tf.int64)[1] + 1) * 2654435761 % 2**31
+    keys = tf.reduce_sum(ids * places, axis=1) % 2**31
+    first = seed * 2**20 + tf.cast(restart, tf.int64)
+    return tf.stack([tf.fill(tf.shape(keys), first), keys], axis=1)

@@ -150,7 +150,7 @@ def sign_step(delta, gradient, padding_mask, step_size):
     return delta + step_size * tf.where(usable, direction, 0.0)
 
 
-def random_in_ball(padding_mask, embedding_dim, radius, kind, seed):
+def random_in_ball(padding_mask, embedding_dim, radius, kind, seeds):
     """Draws a point of each example's ball, uniformly.
 
     Args:
@@ -158,27 +158,33 @@ def random_in_ball(padding_mask, embedding_dim, radius, kind, seed):
         embedding_dim: int. Size of a word embedding.
         radius: float or scalar tensor.
         kind: string, as in `into_ball`.
-        seed: int tensor of shape `[2]`.
+        seeds: int tensor of shape `[batch, 2]`, one of each example.
 
     Returns:
         float32 tensor of shape `[batch, tokens, embedding_dim]`, zero on
         padding. How far the batch is padded does not change it.
     """
     mask = tf.cast(padding_mask, tf.float32)
-    batch, tokens = tf.unstack(tf.shape(mask))
-    # Drawn with tokens first, as in `initialize`.
-    shape = [tokens, batch, embedding_dim]
-    if kind == "linf":
-        entries = tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
-    else:
-        entries = tf.random.stateless_normal(shape, seed)
-    entries = tf.transpose(entries, [1, 0, 2]) * mask[:, :, None]
+    # Tokens first: a longer padding only adds entries behind the others.
+    shape = [tf.shape(mask)[1], embedding_dim]
+
+    def draw(seed):
+        if kind == "linf":
+            return tf.random.stateless_uniform(shape, seed, -1.0, 1.0)
+        return tf.random.stateless_normal(shape, seed)
+
+    entries = tf.map_fn(draw, seeds, fn_output_signature=tf.float32)
+    entries *= mask[:, :, None]
     if kind == "linf":
         return entries * radius
+
+    def draw_share(seed):
+        seed = tf.random.experimental.stateless_fold_in(seed, 1)
+        return tf.random.stateless_uniform([], seed)
+
     # A uniform direction; the share of the ball within r grows as r^d.
+    share = tf.map_fn(draw_share, seeds, fn_output_signature=tf.float32)
     dimensions = tf.reduce_sum(mask, axis=1) * float(embedding_dim)
-    seed = tf.random.experimental.stateless_fold_in(seed, 1)
-    share = tf.random.stateless_uniform([batch], seed)
     distance = radius * tf.pow(share, 1.0 / tf.maximum(dimensions, 1.0))
     length = norm(entries)
     return entries * tf.math.divide_no_nan(distance, length)[:, None, None]

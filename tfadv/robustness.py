@@ -22,8 +22,7 @@ def measure(
         run: `tfadv.run_folder.Run`.
         examples: `tfadv.data.examples.Examples`.
         epsilons: list of floats, the balls' radii.
-        batch_size: int. The results do not depend on it where there is one
-            restart.
+        batch_size: int. The results do not depend on it.
         progress: callable that wraps the iterable of batches and takes
             `total` and `desc`, such as `tqdm.tqdm`.
         seed: int, of the random starts and the bootstrap.
