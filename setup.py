@@ -52,6 +52,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.*",
+            "selenium>=4.20",
             "sentencepiece>=0.2",
             "transformers>=5",
         ],

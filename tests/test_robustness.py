@@ -1,9 +1,6 @@
-"""What is measured under attack, what HotFlip exchanges, what reports show."""
+"""What is measured under attack, and what HotFlip exchanges."""
 
-import dataclasses
-import html.parser
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +11,6 @@ from tests import tiny_run
 from tfadv import evaluation, hotflip, robustness, training, word_classes
 from tfadv.data import batching
 from tfadv.data.examples import Examples
-from tfadv.report import page, runs, tables
 
 
 @pytest.fixture(scope="module")
@@ -217,111 +213,3 @@ def test_hotflip_follows_the_gradient(run):
     position, word = max(gains, key=gains.get)
     assert change["position"] == position
     assert change["to"] == tiny_run.PIECES[word]
-
-
-# Reports
-
-
-class Reader(html.parser.HTMLParser):
-    """Collects the pictures, tables and addresses of a page."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.found if name == tag]
-
-
-@pytest.fixture(scope="module")
-def reported(folder, measured, flips, tmp_path_factory):
-    """A report of two runs that differ in their seed, with measurements."""
-    results, representations = measured
-    attack, lines = flips
-    results = {
-        **results,
-        "attack": {"steps": 4, "norm": "l2", "restarts": 1},
-        "hotflip": attack.summary(lines),
-    }
-    folders = [folder, folder.with_name("again")]
-    shutil.copytree(folder, folders[1])
-    (folders[1] / "flags.cfg").write_text("--seed=7\n--x=1\n")
-    other = json.loads((folders[1] / "results.json").read_text())
-    other.update(seed=7, test_accuracy=1.0)
-    (folders[1] / "results.json").write_text(json.dumps(other))
-    for path in folders:
-        (path / "robustness.json").write_text(json.dumps(results))
-        np.savez(path / "representations.npz", **representations)
-        (path / "hotflip.jsonl").write_text(
-            "".join(json.dumps(line) + "\n" for line in lines)
-        )
-    (folders[0] / "adversaries.jsonl").write_text(
-        json.dumps(
-            {
-                "original": "The good <b>film</b>",
-                "reconstruction": "the dull <b>film</b>",
-                "label": "good",
-                "prediction_before": "good",
-                "prediction_after": "bad",
-            }
-        )
-        + "\n"
-    )
-    output = tmp_path_factory.mktemp("report")
-    return folders, output, page.write(folders, output)
-
-
-def test_runs_that_differ_in_their_seed_are_averaged(reported):
-    folders, _, _ = reported
-    groups = runs.grouped([runs.read(folder) for folder in folders])
-    assert [len(group) for group in groups] == [2]
-    [row] = tables.accuracy_table(groups).rows
-    accuracies = [r.results["test_accuracy"] for r in groups[0]]
-    mean, deviation = np.mean(accuracies), np.std(accuracies, ddof=1)
-    assert row[3] == f"{100 * mean:.1f} ± {100 * deviation:.1f} %"
-    assert row[-1] == "0, 7"
-
-
-def test_the_page_is_whole_and_self_contained(reported):
-    _, output, markdown = reported
-    text = (output / "report.html").read_text()
-    reader = Reader()
-    reader.feed(text)
-    pictures = reader.of("img")
-    assert len(pictures) == 3
-    for picture in pictures:
-        assert picture["src"].startswith("data:image/svg+xml;base64,")
-        assert len(picture["alt"]) > 40
-    # Four tables of numbers, and two of adversaries.
-    assert len(reader.of("table")) == 6
-    assert not reader.of("script")
-    assert not reader.of("link")
-    assert "http" not in text.replace("http-equiv", "")
-    assert "prefers-color-scheme: dark" in text
-    assert "&lt;b&gt;film" in text
-    assert "<mark>dull</mark>" in text
-    assert "Table 5" in markdown
-    for name in ("accuracy_against_epsilon", "representations"):
-        data = (output / f"{name}.png").read_bytes()
-        assert data.startswith(b"\x89PNG")
-        assert f"{name}.png" in markdown
-
-
-def test_the_papers_values_stand_beside_ours(reported):
-    folders, _, _ = reported
-    record = runs.read(folders[0])
-    description = {**record.description, "dataset": "ag_news"}
-    robust = json.loads(json.dumps(record.robustness))
-    robust["epsilons"][1]["epsilon"] = 0.1
-    record = dataclasses.replace(
-        record, description=description, robustness=robust
-    )
-    [row] = tables.attacked_accuracy_table([[record]]).rows
-    assert "(paper: 78 %)" in row[2]
-    [row] = tables.accuracy_table([[record]]).rows
-    assert row[4] == "90.85 %"
-    [row] = tables.distance_table([[record]]).rows
-    assert "(paper: 0.899)" in row[2]

@@ -34,13 +34,19 @@ class Picture:
     alt: str
     figure: object
 
+    @property
+    def width(self):
+        """The width in pixels of a page."""
+        return round(96 * self.figure.get_figwidth())
+
     def data_uri(self):
         """Returns the picture as an SVG that a page can hold."""
         file = io.BytesIO()
-        # Without a date, equal runs give equal pages.
-        self.figure.savefig(
-            file, format="svg", transparent=True, metadata={"Date": None}
-        )
+        # Without a date and with a fixed salt, equal runs give equal pages.
+        with matplotlib.rc_context(_STYLE):
+            self.figure.savefig(
+                file, format="svg", transparent=True, metadata={"Date": None}
+            )
         encoded = base64.b64encode(file.getvalue()).decode("ascii")
         return f"data:image/svg+xml;base64,{encoded}"
 
@@ -76,7 +82,6 @@ _STYLE = {
     "font.size": 10,
     "legend.frameon": False,
     "legend.labelcolor": _INK,
-    "svg.fonttype": "none",
     "svg.hashsalt": "tfadv",
     "text.color": _INK,
     "xtick.color": _INK,

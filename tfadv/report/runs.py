@@ -131,7 +131,8 @@ def _json_lines(path):
     if not path.exists():
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        # Not `splitlines`, which breaks texts at rarer signs, too.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines if line]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error})") from error
