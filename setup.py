@@ -33,7 +33,7 @@ setup(
     # The tested ends of these ranges are in WORKSPACE.md.
     install_requires=[
         "absl-py>=2.1",
-        "huggingface_hub>=1.33",
+        "huggingface_hub>=0.36",
         "jinja2>=3.1",
         "keras>=3.15,<3.16",
         "keras-hub>=0.31,<0.33",
