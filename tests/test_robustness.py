@@ -111,6 +111,16 @@ def test_the_norms_of_words_are_those_of_delta(measured, run):
     counts = row["delta_norm_by_word_class"]
     assert counts["special"]["tokens"] == 2 * 21
     assert {"function word", "content word"} <= set(counts)
+    for of_class in counts.values():
+        low, high = of_class["mean_interval"]
+        assert low <= of_class["mean"] <= high
+    # Control tokens are two of each sentence, so that their interval is that
+    # of the mean over sentences.
+    special = [
+        (sentence["norms"][0] + sentence["norms"][-1]) / 2
+        for sentence in row["heat_maps"]
+    ]
+    assert min(special) <= counts["special"]["mean"] <= max(special)
 
 
 def test_words_have_classes(run):
@@ -152,6 +162,19 @@ def test_the_interval_is_that_of_the_mean():
     assert low == pytest.approx(values.mean() - error, abs=0.03)
     assert high == pytest.approx(values.mean() + error, abs=0.03)
     assert robustness.bootstrap_interval([1.0, 1.0]) == [1.0, 1.0]
+
+
+def test_values_of_one_example_are_drawn_together():
+    rng = np.random.default_rng(2)
+    counts = rng.integers(0, 5, 400)
+    levels = rng.normal(3.0, 2.0, 400)
+    low, high = robustness.bootstrap_interval(levels * counts, counts=counts)
+    mean = np.sum(levels * counts) / counts.sum()
+    # The delta method for a ratio of sums.
+    residuals = counts * (levels - mean)
+    error = 1.96 * np.sqrt(np.sum(residuals**2)) / counts.sum()
+    assert low == pytest.approx(mean - error, abs=0.03)
+    assert high == pytest.approx(mean + error, abs=0.03)
 
 
 def test_hotflip_changes_at_most_so_many_whole_words(run, examples, flips):

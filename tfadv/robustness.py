@@ -35,8 +35,9 @@ def measure(
         and `euclidean` (means between clean and attacked sentence
         representations), an interval of 95 % confidence beside each,
         `delta_norm` (the mean over the examples), `delta_norm_by_word_class`
-        and `heat_maps`. `representations` is a dict of arrays: `labels`,
-        `clean` and, by epsilon, `attacked`, `[epsilons, examples, hidden]`.
+        (means over the tokens of each class, with intervals) and
+        `heat_maps`. `representations` is a dict of arrays: `labels`, `clean`
+        and, by epsilon, `attacked`, `[epsilons, examples, hidden]`.
 
     Example:
 
@@ -92,7 +93,7 @@ def measure(
                 "delta_norm": float(
                     np.mean([np.linalg.norm(norms) for norms in word_norms])
                 ),
-                **_by_word(run, tokenized, examples, word_norms),
+                **_by_word(run, tokenized, examples, word_norms, seed),
             }
         )
         attacked_representations.append(adversarial)
@@ -117,13 +118,17 @@ def cosines(one, other):
     return products / np.maximum(lengths, 1e-12)
 
 
-def bootstrap_interval(values, seed=0, confidence=0.95):
+def bootstrap_interval(values, seed=0, confidence=0.95, counts=None):
     """Estimates where the mean lies, by resampling the examples.
 
     Args:
-        values: array of shape `[examples]`.
+        values: array of shape `[examples]`: each example's value, or the sum
+            of its values where it has several or none.
         seed: int.
         confidence: float.
+        counts: array of shape `[examples]`: how many values each sum is of;
+            `None` for one each. Resampling whole examples keeps the values
+            of one together, which are not independent.
 
     Returns:
         List of two floats: the percentiles of the resampled means.
@@ -132,8 +137,14 @@ def bootstrap_interval(values, seed=0, confidence=0.95):
      - Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13
     """
     values = np.asarray(values, np.float64)
+    counts = np.ones(len(values)) if counts is None else np.asarray(counts)
     rng = np.random.default_rng(seed)
-    means = [rng.choice(values, len(values)).mean() for _ in range(_RESAMPLES)]
+    means = []
+    for _ in range(_RESAMPLES):
+        drawn = rng.integers(len(values), size=len(values))
+        total = counts[drawn].sum()
+        if total:
+            means.append(values[drawn].sum() / total)
     tail = 100 * (1 - confidence) / 2
     return [float(p) for p in np.percentile(means, [tail, 100 - tail])]
 
@@ -182,15 +193,18 @@ def with_interval(name, values, seed=0):
     }
 
 
-def _by_word(run, tokenized, examples, word_norms):
+def _by_word(run, tokenized, examples, word_norms, seed):
     """Tells which words delta pushes: by class, and on a few sentences."""
-    norms_of, maps = {}, []
+    kinds, maps = word_classes.CLASSES, []
+    sums = np.zeros([len(examples), len(kinds)])
+    counts = np.zeros_like(sums)
     for index, ids in enumerate(tokenized.token_ids.to_list()):
         pieces = run.tokenizer.ids_to_tokens(ids)
         norms = word_norms[index][: len(pieces)]
         classes = word_classes.classify(pieces, ids, run.tokenizer)
-        for kind, norm in zip(classes, norms, strict=True):
-            norms_of.setdefault(kind, []).append(float(norm))
+        columns = [kinds.index(kind) for kind in classes]
+        np.add.at(sums[index], columns, norms)
+        np.add.at(counts[index], columns, 1)
         if index < _HEAT_MAPS:
             maps.append(
                 {
@@ -201,8 +215,17 @@ def _by_word(run, tokenized, examples, word_norms):
             )
     return {
         "delta_norm_by_word_class": {
-            kind: {"mean": float(np.mean(norms)), "tokens": len(norms)}
-            for kind, norms in sorted(norms_of.items())
+            kind: {
+                "mean": float(of_kind.sum() / number.sum()),
+                "mean_interval": bootstrap_interval(
+                    of_kind, seed, counts=number
+                ),
+                "tokens": int(number.sum()),
+            }
+            for kind, of_kind, number in zip(
+                kinds, sums.T, counts.T, strict=True
+            )
+            if number.any()
         },
         "heat_maps": maps,
     }
