@@ -1,5 +1,7 @@
 """Flags of the method and of its adversary."""
 
+import math
+
 from absl import flags
 
 METHOD = flags.DEFINE_enum(
@@ -39,9 +41,30 @@ MAX_NORM = flags.DEFINE_float(
     lower_bound=0.0,
 )
 
+WARMUP_PROPORTION = flags.DEFINE_float(
+    "adv_warmup_proportion",
+    0.0,
+    "Share of the updates over which alpha grows to --adv_step_size. A strong "
+    "adversary can keep a new classifier from learning at all; 0, the paper's "
+    "way, has it at full strength from the start.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+
 flags.register_validator(
     STEP_SIZE.name, lambda value: value > 0, "must be greater than 0"
 )
+
+
+@flags.multi_flags_validator(
+    [INIT_MAGNITUDE.name, MAX_NORM.name],
+    message="clash: the random start, of norm adv_init_magnitude / sqrt(3), "
+    "would lie outside of the ball of radius adv_max_norm; lower the first, or "
+    "raise the second or set it to 0",
+)
+def _start_is_in_the_ball(values):
+    limit = math.sqrt(3) * values[MAX_NORM.name]
+    return limit == 0 or values[INIT_MAGNITUDE.name] <= limit
 
 
 def adversary():

@@ -2,6 +2,8 @@
 
 from absl import flags
 
+from tfadv.flags import adversary, optimization
+
 LOSS = flags.DEFINE_enum(
     "contrastive_loss",
     "nce",
@@ -71,6 +73,36 @@ def _one_start(values):
     return (
         values[START_STEP.name] is None or values[START_EPOCH.name] == default
     )
+
+
+@flags.multi_flags_validator(
+    [adversary.METHOD.name, START_STEP.name, optimization.MAX_STEPS.name],
+    message="clash: the run would end before CARL starts",
+)
+def _starts_before_the_last_step(values):
+    start, end = values[START_STEP.name], values[optimization.MAX_STEPS.name]
+    return not _is_carl(values) or None in (start, end) or start < end
+
+
+@flags.multi_flags_validator(
+    [
+        adversary.METHOD.name,
+        START_EPOCH.name,
+        optimization.EPOCHS.name,
+        START_STEP.name,
+    ],
+    message="clash: the run would end before CARL starts",
+)
+def _starts_before_the_last_epoch(values):
+    return (
+        not _is_carl(values)
+        or values[START_STEP.name] is not None
+        or values[START_EPOCH.name] < values[optimization.EPOCHS.name]
+    )
+
+
+def _is_carl(values):
+    return values[adversary.METHOD.name] in ("carl", "carl_rar")
 
 
 def contrastive():

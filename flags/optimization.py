@@ -43,3 +43,15 @@ flags.register_validator(
     lambda value: 0 < value < float("inf"),
     "must be greater than 0",
 )
+
+
+@flags.multi_flags_validator(
+    [LEARNING_RATE_SCHEDULE.name, WARMUP_PROPORTION.name],
+    message="clash: only the linear schedule warms up",
+)
+def _warms_up(values):
+    default = flags.FLAGS[WARMUP_PROPORTION.name].default
+    return (
+        values[LEARNING_RATE_SCHEDULE.name] == "linear"
+        or values[WARMUP_PROPORTION.name] == default
+    )

@@ -498,6 +498,31 @@ def test_epsilon_limits_every_pass(tiny_encoder):
     np.testing.assert_allclose(norms(deltas[1:]), 0.25, rtol=1e-5)
 
 
+def test_alpha_grows_over_the_warm_up(tiny_encoder):
+    x, y = batch()
+    adversary = FreeLB(steps=2, step_size=0.2, warmup_steps=4)
+    classifier = compiled(tiny_encoder(), adversary)
+    history = classifier.fit(x, y, batch_size=len(y), epochs=6, verbose=0)
+    # The last pass's delta is one step long.
+    np.testing.assert_allclose(
+        history.history["delta_norm"],
+        [0.05, 0.1, 0.15, 0.2, 0.2, 0.2],
+        rtol=1e-5,
+    )
+    assert classifier.adversary.step_size == 0.2
+
+
+def test_after_the_warm_up_it_is_as_if_there_had_been_none(tiny_encoder):
+    x, y = batch()
+    found = []
+    for warmup_steps in (0, 1):
+        adversary = FreeLB(3, 0.2, warmup_steps=warmup_steps)
+        classifier = compiled(tiny_encoder(), adversary)
+        classifier.fit(x, y, batch_size=len(y), epochs=3, verbose=0)
+        found.append(classifier.get_weights())
+    assert_all_close(found[1], found[0])
+
+
 def losses_at(classifier, x, y, delta):
     """The loss of each example at a perturbation."""
     embeddings = classifier.encoder.embed(x) + tf.cast(delta, tf.float32)
@@ -624,6 +649,8 @@ def test_graph_does_not_grow_with_the_number_of_passes(tiny_encoder):
         ({"init_magnitude": float("nan")}, "init_magnitude=nan"),
         ({"max_norm": -0.1}, "max_norm=-0.1"),
         ({"max_norm": float("inf")}, "max_norm=inf"),
+        ({"warmup_steps": -1}, "warmup_steps=-1"),
+        ({"warmup_steps": 0.5}, "warmup_steps=0.5"),
     ],
 )
 def test_settings_out_of_range_are_told(settings, word):
@@ -632,7 +659,7 @@ def test_settings_out_of_range_are_told(settings, word):
 
 
 def test_settings_come_back_from_the_config():
-    adversary = FreeLB(4, 0.2, 0.3, 0.5)
+    adversary = FreeLB(4, 0.2, 0.3, 0.5, 7)
     found = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(adversary)
     )
@@ -643,4 +670,5 @@ def test_settings_come_back_from_the_config():
         "step_size": 0.2,
         "init_magnitude": 0.3,
         "max_norm": 0.5,
+        "warmup_steps": 7,
     }

@@ -164,11 +164,18 @@ def test_without_dev_and_test_their_accuracies_are_null(settings, tmp_path):
 
 
 def test_max_steps_ends_in_the_middle_of_an_epoch(settings, tmp_path):
-    short = dataclasses.replace(settings, max_steps=15)
+    short = dataclasses.replace(
+        settings, max_steps=15, adversary_warmup_proportion=0.8
+    )
     results = training.train(tiny_run.dataset(), short, tmp_path / "run")
     assert results["steps"] == 15
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 2
+    # The adversary's warm-up is a share of these steps.
+    description = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert description["adversary"]["warmup_steps"] == 12
+    norms = [json.loads(line)["delta_norm"] for line in lines]
+    assert 0.05 < norms[0] < norms[1] < 0.2
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])

@@ -1,5 +1,7 @@
 """Inner maximisation: who looks for the perturbation that hurts most."""
 
+import copy
+
 import keras
 import tensorflow as tf
 
@@ -74,6 +76,10 @@ class FreeLB:
             at the clean embeddings.
         max_norm: float. epsilon, the radius of the L2 ball that delta may not
             leave, over all of an example's tokens; 0 means unlimited.
+        warmup_steps: int. Updates over which alpha grows to `step_size`, from
+            `step_size / warmup_steps` in the first one. A new head cannot
+            tell the classes yet, and an adversary of full strength may keep
+            it from learning to. 0 is the paper's: full strength at once.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -88,9 +94,17 @@ class FreeLB:
     Reference:
      - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
      - CARL and RAR paper, Eq. 1 and Table 1
+     - [Cai et al. 2018](https://arxiv.org/abs/1805.04807), on growing strength
     """
 
-    def __init__(self, steps=3, step_size=0.1, init_magnitude=0.0, max_norm=0):
+    def __init__(
+        self,
+        steps=3,
+        step_size=0.1,
+        init_magnitude=0.0,
+        max_norm=0,
+        warmup_steps=0,
+    ):
         if int(steps) != steps or steps < 1:
             raise ValueError(
                 "`steps` must be a whole number of at least 1. Received: "
@@ -112,10 +126,29 @@ class FreeLB:
                 "`max_norm` must be 0 (unlimited) or a positive number. "
                 f"Received: max_norm={max_norm}"
             )
+        if int(warmup_steps) != warmup_steps or warmup_steps < 0:
+            raise ValueError(
+                "`warmup_steps` must be a whole number of at least 0. "
+                f"Received: warmup_steps={warmup_steps}"
+            )
         self.steps = int(steps)
         self.step_size = float(step_size)
         self.init_magnitude = float(init_magnitude)
         self.max_norm = float(max_norm)
+        self.warmup_steps = int(warmup_steps)
+
+    def at(self, updates):
+        """Returns the adversary as strong as it is in one update.
+
+        Args:
+            updates: int scalar tensor, the updates made before.
+        """
+        if not self.warmup_steps:
+            return self
+        adversary = copy.copy(self)
+        grown = tf.cast(updates + 1, tf.float32) / self.warmup_steps
+        adversary.step_size = self.step_size * tf.minimum(grown, 1.0)
+        return adversary
 
     def initialize(self, padding_mask, embedding_dim, seed_generator):
         """Returns the first pass's delta, `[batch, tokens, embedding_dim]`."""
@@ -148,6 +181,7 @@ class FreeLB:
             "step_size": self.step_size,
             "init_magnitude": self.init_magnitude,
             "max_norm": self.max_norm,
+            "warmup_steps": self.warmup_steps,
         }
 
     @classmethod

@@ -58,7 +58,9 @@ class Passes:
 
     def __init__(self, classifier, x, y, sample_weight=None):
         self._classifier = classifier
-        self._adversary = classifier.adversary
+        self._adversary = classifier.adversary.at(
+            classifier.optimizer.iterations
+        )
         self._x = x
         self._y = y
         self._sample_weight = sample_weight

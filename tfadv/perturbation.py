@@ -72,7 +72,7 @@ def step(delta, gradient, padding_mask, step_size):
         gradient: tensor of delta's shape: the gradient of the classification
             loss with respect to delta. Its scale does not matter.
         padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
-        step_size: float. alpha of the paper's Table 1.
+        step_size: float or scalar tensor. alpha of the paper's Table 1.
 
     Returns:
         The moved delta.

@@ -26,6 +26,8 @@ class Settings:
             `"carl_rar"`.
         encoder: string, a name or folder for `tfadv.Encoder.from_pretrained`.
         adversary: `tfadv.FreeLB`; not read by the baseline.
+        adversary_warmup_proportion: float, the share of the updates over
+            which the adversary grows to its full strength.
         contrastive: `tfadv.methods.Contrastive`; read by CARL alone.
         reconstruction_weight: float, w_r; read by RAR alone.
         max_length: int, in tokens; longer texts are cut.
@@ -46,6 +48,7 @@ class Settings:
     method: str = "freelb"
     encoder: str = "all-minilm-l6-v2"
     adversary: FreeLB = dataclasses.field(default_factory=FreeLB)
+    adversary_warmup_proportion: float = 0.0
     contrastive: methods.Contrastive = dataclasses.field(
         default_factory=methods.Contrastive
     )
@@ -111,12 +114,17 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
             tokenizer.special_ids,
         ),
     }
-    if settings.method != "baseline":
-        description["adversary"] = settings.adversary.get_config()
     steps_per_epoch = -(-len(dataset.train) // settings.batch_size)
     total_steps = steps_per_epoch * settings.epochs
     if settings.max_steps is not None:
         total_steps = min(total_steps, settings.max_steps)
+    if settings.method != "baseline":
+        description["adversary"] = {
+            **settings.adversary.get_config(),
+            "warmup_steps": round(
+                settings.adversary_warmup_proportion * total_steps
+            ),
+        }
     contrastive_start = None
     if "contrastive" in description["objectives"]:
         contrastive_start = settings.contrastive.first_step(

@@ -24,21 +24,15 @@ from tfadv.flags import (
 )
 
 
-def main():
-    """Reads the flags, loads the data, trains."""
-    # Bad data is reported before TensorFlow has loaded.
-    from tfadv import run_folder
-
-    run_folder.check_output(output.OUTPUT_DIR.value, output.OVERWRITE.value)
-    dataset = data.load_training_dataset()
-
-    command_line.import_tensorflow()
+def settings():
+    """Returns the `tfadv.training.Settings` that the flags describe."""
     from tfadv import training
 
-    settings = training.Settings(
+    return training.Settings(
         method=adversary.METHOD.value,
         encoder=encoder.ENCODER.value,
         adversary=adversary.adversary(),
+        adversary_warmup_proportion=adversary.WARMUP_PROPORTION.value,
         contrastive=objectives.contrastive(),
         reconstruction_weight=objectives.RECONSTRUCTION_WEIGHT.value,
         max_length=encoder.MAX_LENGTH.value,
@@ -52,9 +46,22 @@ def main():
         warmup_proportion=optimization.WARMUP_PROPORTION.value,
         seed=optimization.SEED.value,
     )
+
+
+def main():
+    """Reads the flags, loads the data, trains."""
+    # Bad data is reported before TensorFlow has loaded.
+    from tfadv import run_folder
+
+    run_folder.check_output(output.OUTPUT_DIR.value, output.OVERWRITE.value)
+    dataset = data.load_training_dataset()
+
+    command_line.import_tensorflow()
+    from tfadv import training
+
     results = training.train(
         dataset,
-        settings,
+        settings(),
         output.OUTPUT_DIR.value,
         flags=command_line.flagfile_text(
             left_out=[output.OUTPUT_DIR.name, output.OVERWRITE.name]
