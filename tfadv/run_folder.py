@@ -4,6 +4,7 @@
 |---|---|
 | `flags.cfg` | the flags of the run, as `--flagfile` takes them |
 | `run.json` | what is needed to build the classifier again |
+| `split_ids.json` | for a drawn dataset, the rows that make its splits |
 | `encoder/` | the encoder's config and the tokenizer's vocabulary |
 | `model.weights.h5` | the weights of the best epoch on the dev split |
 | `metrics.jsonl` | a line an epoch |
@@ -29,6 +30,7 @@ FORMAT = 2
 
 FLAGS = "flags.cfg"
 DESCRIPTION = "run.json"
+SPLIT_IDS = "split_ids.json"
 ENCODER = "encoder"
 WEIGHTS = "model.weights.h5"
 METRICS = "metrics.jsonl"
@@ -44,6 +46,7 @@ HOTFLIP = "hotflip.jsonl"
 _CONTENT = (
     FLAGS,
     DESCRIPTION,
+    SPLIT_IDS,
     ENCODER,
     WEIGHTS,
     METRICS,

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfadv import callbacks, evaluation, methods, pretrained, run_folder
 from tfadv.adversary import FreeLB
-from tfadv.data import batching
+from tfadv.data import batching, split_ids
 from tfadv.errors import InputError
 from tfadv.objectives.contrastive import ContrastiveObjective
 from tfadv.schedules import LinearDecayWithWarmup
@@ -163,6 +163,10 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
             encoder_folder / "config.json", _made(folder / run_folder.ENCODER)
         )
         tokenizer.save(folder / run_folder.ENCODER)
+        if dataset.ids:
+            run_folder.write_json(
+                folder / run_folder.SPLIT_IDS, split_ids.describe(dataset)
+            )
         results = _fit(
             classifier,
             splits,

@@ -35,6 +35,10 @@ class TextDataset:
         train: `Examples`.
         dev: `Examples`, or `None` where there is no such split.
         test: `Examples`, or `None` where there is no such split.
+        ids: dict of split names: lists of strings, the row of the source
+            that each text is, such as `"train/123"`; texts that were added to
+            a split come after those with ids. `None` for a dataset that is
+            not drawn from a larger one.
     """
 
     name: str
@@ -42,3 +46,4 @@ class TextDataset:
     train: Examples
     dev: Examples = None
     test: Examples = None
+    ids: dict = None
