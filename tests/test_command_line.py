@@ -224,9 +224,35 @@ BAD_INPUT = {
             "--encoder={data}/encoder",
             "--max_length=16",
             "--method=carl",
-            "--contrastive_start_epoch=99",
+            "--contrastive_start_step=6",
         ],
-        "--contrastive_start_epoch=99.0 (step 297): the run has 6 updates",
+        "--contrastive_start_step=6: the run has 6 updates",
+    ),
+    "start after the last epoch": (
+        ["--output_dir={out}", "--method=carl", "--epochs=1"],
+        "method=carl, contrastive_start_epoch=1.0, epochs=1, "
+        "contrastive_start_step=None: clash",
+    ),
+    "start after the last step": (
+        [
+            "--output_dir={out}",
+            "--method=carl_rar",
+            "--contrastive_start_step=50",
+            "--max_steps=50",
+        ],
+        "method=carl_rar, contrastive_start_step=50, max_steps=50: clash",
+    ),
+    "start outside of the ball": (
+        [
+            "--output_dir={out}",
+            "--adv_init_magnitude=0.8",
+            "--adv_max_norm=0.1",
+        ],
+        "adv_init_magnitude=0.8, adv_max_norm=0.1: clash",
+    ),
+    "warm-up of a constant rate": (
+        ["--output_dir={out}", "--warmup_proportion=0.2"],
+        "learning_rate_schedule=constant, warmup_proportion=0.2: clash",
     ),
     "no adversaries": (
         [
@@ -283,7 +309,14 @@ def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
 def test_help_explains_the_flags_without_tensorflow(tmp_path):
     # A TensorFlow that cannot be imported comes first on the path.
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError")
-    for tool in ("train", "evaluate", "attack", "reconstruct", "report"):
+    for tool in (
+        "train",
+        "tune",
+        "evaluate",
+        "attack",
+        "reconstruct",
+        "report",
+    ):
         called = call(f"tools.{tool}", "--help", PYTHONPATH=str(tmp_path))
         assert "--output_dir" in called.stdout, called.stderr
         assert called.stderr == ""

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfadv import run_folder
-from tfadv.errors import InputError
+from tfadv.errors import NotFiniteLossError
 
 
 class BestWeights(keras.callbacks.Callback):
@@ -131,7 +131,7 @@ class StopOnNaN(keras.callbacks.Callback):
     """Ends training with an error when the loss is not finite any more.
 
     Raises:
-        InputError: in the first step with such a loss.
+        NotFiniteLossError: in the first step with such a loss.
     """
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -140,7 +140,7 @@ class StopOnNaN(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
-            raise InputError(
+            raise NotFiniteLossError(
                 f"the loss became {loss} in step {batch + 1} of epoch "
                 f"{self._epoch}; lower --learning_rate or --adv_step_size, "
                 "or train with --precision=float32"

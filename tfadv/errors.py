@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""The errors that are the user's to mend."""
 
 
 class InputError(ValueError):
@@ -17,3 +17,7 @@ class InputError(ValueError):
     )
     ```
     """
+
+
+class NotFiniteLossError(InputError):
+    """Training ended because its loss was NaN or infinite."""

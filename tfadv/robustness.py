@@ -50,8 +50,12 @@ def measure(
     Reference:
      - CARL and RAR paper, section 4.4, Tables 4 and 5
     """
+    tokenized = batching.tokenize(examples, run.tokenizer)
+    batches = batching.evaluation_batches(tokenized, batch_size)
+    # Of open shapes, so that all batches have one graph.
+    signature = (*batches.element_spec, tf.TensorSpec([], tf.float32))
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    @tf.function(input_signature=signature, autograph=False)
     def attacked(x, y, epsilon):
         found = pgd_attack(run.classifier, x, y, epsilon, seed=seed, **attack)
         return (
@@ -61,18 +65,17 @@ def measure(
             tf.norm(found.delta, axis=2),
         )
 
-    tokenized = batching.tokenize(examples, run.tokenizer)
     order = tokenized.order_by_length()
     back = np.argsort(order)
     total = -(-len(examples) // batch_size)
     rows, attacked_representations = [], []
     for epsilon in epsilons:
-        batches = batching.evaluation_batches(tokenized, batch_size)
+        radius = tf.constant(epsilon, tf.float32)
+        shown = batches
         if progress is not None:
-            batches = progress(batches, total=total, desc=f"epsilon {epsilon}")
+            shown = progress(batches, total=total, desc=f"epsilon {epsilon}")
         found = [
-            [part.numpy() for part in attacked(x, y, tf.constant(epsilon))]
-            for x, y in batches
+            [part.numpy() for part in attacked(x, y, radius)] for x, y in shown
         ]
         fooled, clean, adversarial = (
             np.concatenate([batch[i] for batch in found])[back]
