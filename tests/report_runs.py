@@ -53,6 +53,7 @@ def write(folder, method, seed, dataset):
         "examples": 30,
         "seed": 0,
         "attack": {"steps": 4, "norm": "l2", "restarts": 1},
+        "clean": {"accuracy": attacked[0], "accuracy_interval": [0.7, 0.95]},
         "epsilons": [
             row(epsilon, accuracy)
             for epsilon, accuracy in zip(EPSILONS, attacked, strict=True)

@@ -1,6 +1,7 @@
 """Reports: what stands in their tables, pictures and pages."""
 
 import html.parser
+import json
 import pathlib
 import re
 
@@ -56,13 +57,17 @@ def test_attacked_accuracy_has_a_column_a_radius(groups):
     table = tables.attacked_accuracy_table(groups)
     assert table.header == [
         "method",
+        "clean",
         "epsilon 0",
         "epsilon 0.1",
         "epsilon 0.4",
         "HotFlip",
     ]
-    assert table.rows[0] == ["baseline", "87.0 %", "50.0 %", "2.0 %", "50.0 %"]
-    assert table.rows[1][3] == "25.0 ± 7.1 %"
+    assert table.rows[0] == [
+        "baseline",
+        *("87.0 %", "87.0 %", "50.0 %", "2.0 %", "50.0 %"),
+    ]
+    assert table.rows[1][4] == "25.0 ± 7.1 %"
     assert table.note.startswith("k-PGD (steps 4, norm l2, restarts 1) on 30")
     distances = tables.distance_table(groups)
     assert distances.rows[2] == [
@@ -78,9 +83,9 @@ def test_the_papers_values_stand_beside_ours(tmp_path):
     folders = report_runs.write_all(tmp_path, dataset="ag_news")
     groups = runs.grouped([runs.read(folder) for folder in folders])
     attacked = tables.attacked_accuracy_table(groups)
-    assert attacked.rows[2][2] == "69.0 % (paper: 78.6 %)"
+    assert attacked.rows[2][3] == "69.0 % (paper: 78.6 %)"
     # It attacked at other radii than 0.4.
-    assert attacked.rows[2][3] == "25.0 %"
+    assert attacked.rows[2][4] == "25.0 %"
     assert tables.accuracy_table(groups).rows[0][4] == "89.90 %"
     distances = tables.distance_table(groups).rows[0]
     assert distances[2] == "0.900 (paper: 0.851)"
@@ -104,6 +109,17 @@ def test_runs_without_measurements_have_the_first_table_alone(tmp_path):
     page.write([folder], output)
     reader = Reader((output / "report.html").read_text())
     assert len(reader.of("table")) == len(reader.of("img")) == 1
+
+
+def test_hotflip_has_a_column_only_where_it_was_run(tmp_path):
+    folder = report_runs.write_all(tmp_path)[0]
+    path = folder / "robustness.json"
+    measured = json.loads(path.read_text())
+    del measured["hotflip"]
+    path.write_text(json.dumps(measured))
+    table = tables.attacked_accuracy_table([[runs.read(folder)]])
+    assert "HotFlip" not in table.header
+    assert [len(row) for row in table.rows] == [len(table.header)]
 
 
 def test_the_page_is_whole_and_self_contained(written):

@@ -60,6 +60,7 @@ def test_epsilon_0_gives_clean_accuracy_exactly(run, examples, measured):
     clean = evaluation.evaluate(run.classifier, tokenized)
     row = measured[0]["epsilons"][0]
     assert row["accuracy"] == clean["accuracy"]
+    assert measured[0]["clean"]["accuracy"] == clean["accuracy"]
     assert row["euclidean"] == 0.0
     assert row["cosine"] == pytest.approx(1.0)
     assert row["delta_norm"] == 0.0

@@ -30,7 +30,8 @@ def measure(
 
     Returns:
         `(results, representations)`. `results` is a dict for
-        `robustness.json`: `examples`, `seed`, `attack` (the settings) and
+        `robustness.json`: `examples`, `seed`, `attack` (the settings),
+        `clean` (the accuracy without an attack, on the same examples) and
         `epsilons`, a list of dicts with `epsilon`, `accuracy`, `cosine`
         and `euclidean` (means between clean and attacked sentence
         representations), an interval of 95 % confidence beside each,
@@ -58,8 +59,10 @@ def measure(
     @tf.function(input_signature=signature, autograph=False)
     def attacked(x, y, epsilon):
         found = pgd_attack(run.classifier, x, y, epsilon, seed=seed, **attack)
+        guess = tf.argmax(found.clean["logits"], 1, output_type=y.dtype)
         return (
             found.fooled,
+            guess != y,
             tf.cast(found.clean["pooled_output"], tf.float32),
             tf.cast(found.adversarial["pooled_output"], tf.float32),
             tf.norm(found.delta, axis=2),
@@ -77,11 +80,11 @@ def measure(
         found = [
             [part.numpy() for part in attacked(x, y, radius)] for x, y in shown
         ]
-        fooled, clean, adversarial = (
+        fooled, wrong, clean, adversarial = (
             np.concatenate([batch[i] for batch in found])[back]
-            for i in range(3)
+            for i in range(4)
         )
-        word_norms = [row for batch in found for row in batch[3]]
+        word_norms = [row for batch in found for row in batch[4]]
         word_norms = [word_norms[i] for i in back]
         rows.append(
             {
@@ -104,6 +107,7 @@ def measure(
         "examples": len(examples),
         "seed": seed,
         "attack": attack,
+        "clean": with_interval("accuracy", ~wrong, seed),
         "epsilons": rows,
     }
     representations = {
@@ -167,6 +171,7 @@ def table(results):
         f"{attack['norm']} ball, restarts = {attack['restarts']}",
         "| attack | accuracy | 95 % interval | cosine | euclidean |",
         "| --- | --- | --- | --- | --- |",
+        f"| none | {_percents(results['clean'])} | - | - |",
     ]
     for row in results["epsilons"]:
         lines.append(

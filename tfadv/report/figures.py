@@ -130,7 +130,7 @@ def projections(groups):
         for name, group in zip(names(groups), groups, strict=True)
         if any(r.representations for r in group)
     ]
-    columns = min(len(shown), 3)
+    columns = 2 if len(shown) == 4 else min(len(shown), 3)
     rows = -(-len(shown) // columns)
     figure = _figure(3.2 * columns, 3.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -208,6 +208,8 @@ def training_curves(groups):
                 )
         axes.set_title(label)
         axes.set_xlabel("epoch")
+        last = max(record.metrics[-1]["epoch"] for g in groups for record in g)
+        axes.set_xlim(0.5, last + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].legend()
     return Picture(
@@ -232,10 +234,14 @@ def _colored(groups):
 
 def _curve(robustness):
     """Returns epsilons, accuracies and the bounds of their intervals."""
+    rows = [
+        {"epsilon": 0.0, **robustness["clean"]},
+        *(row for row in robustness["epsilons"] if row["epsilon"]),
+    ]
     return np.array(
         [
             [row["epsilon"], row["accuracy"], *row["accuracy_interval"]]
-            for row in robustness["epsilons"]
+            for row in rows
         ]
     ).T
 

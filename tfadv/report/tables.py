@@ -98,16 +98,21 @@ def attacked_accuracy_table(groups):
     rows = []
     for name, group in zip(names(groups), groups, strict=True):
         measured = [r.robustness for r in group if r.robustness]
-        row = [name]
+        row = [name, _percent([m["clean"]["accuracy"] for m in measured])]
         for epsilon in epsilons:
             values = _at(measured, epsilon, "accuracy")
             in_paper = _in_paper(paper.ATTACKED_ACCURACY, group, epsilon)
             row.append(_beside(_percent(values), in_paper, " %"))
         flips = [m["hotflip"]["accuracy"] for m in measured if "hotflip" in m]
         rows.append([*row, _percent(flips)])
+    header = ["method", "clean", *(f"epsilon {e:g}" for e in epsilons)]
+    if all(row[-1] == "-" for row in rows):
+        rows = [row[:-1] for row in rows]
+    else:
+        header.append("HotFlip")
     return Table(
         "Accuracy under attack (the paper's Table 5)",
-        ["method", *(f"epsilon {e:g}" for e in epsilons), "HotFlip"],
+        header,
         rows,
         _settings(groups),
     )
