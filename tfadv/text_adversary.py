@@ -84,15 +84,16 @@ def reconstruct(
      - CARL and RAR paper, section 4.5 and Table 6
     """
     head = _reconstruction_head(run)
+    tokenized = batching.tokenize(examples, run.tokenizer)
+    batches = batching.evaluation_batches(tokenized, batch_size)
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    # Of open shapes, so that all batches have one graph.
+    @tf.function(input_signature=batches.element_spec, autograph=False)
     def attacked(x, y):
         found = pgd_attack(run.classifier, x, y, epsilon, **attack)
         read = head.reconstruct(found.adversarial["sequence_output"])
         return tf.where(head.words(x), read, x["token_ids"])
 
-    tokenized = batching.tokenize(examples, run.tokenizer)
-    batches = batching.evaluation_batches(tokenized, batch_size)
     if progress is not None:
         batches = progress(batches, total=-(-len(examples) // batch_size))
     pairs = {}

@@ -140,7 +140,8 @@ class ContrastiveObjective(Objective):
             ValueError: the batches leave out examples.
         """
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        # Of the batches' open shapes, so that all of them have one graph.
+        @tf.function(input_signature=batches.element_spec[:2], autograph=False)
         def fill(x, y):
             clean, adversarial = classifier.represent(x, y)
             index = self._index(x)
