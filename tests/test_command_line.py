@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests import tiny_run
+from tfadv.data import catalogue
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -387,6 +388,8 @@ def test_evaluate_measures_the_runs_own_split_or_another_file(run, data):
 
 def test_evaluate_refuses_in_one_line(run, data):
     folder, _ = run
+    # A download is told on stderr, too.
+    catalogue.load("movie_reviews")
     (folder / "evaluation.json").write_text("kept")
     cases = {
         f"--run_dir={data}": "not the folder of a run",

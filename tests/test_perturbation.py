@@ -390,9 +390,8 @@ def test_sign_steps_never_leave_zero_at_padding(data, shape):
 
 def random_in_ball(mask, dim=4, radius=0.6, kind="l2", seed=(1, 2)):
     seeds = [[seed[0], seed[1] + 10 * row] for row in range(len(mask))]
-    delta = perturbation.random_in_ball(
-        tf.constant(mask), dim, radius, kind, tf.constant(seeds)
-    )
+    draw = tf.function(perturbation.random_in_ball, autograph=False)
+    delta = draw(tf.constant(mask), dim, radius, kind, tf.constant(seeds))
     assert delta.dtype == tf.float32
     assert delta.shape == (*np.shape(mask), dim)
     return delta.numpy()
