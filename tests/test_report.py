@@ -10,6 +10,7 @@ import pytest
 
 from tests import report_runs
 from tfadv import run_folder
+from tfadv.errors import InputError
 from tfadv.report import page, runs, tables
 
 
@@ -168,3 +169,10 @@ def test_texts_may_hold_any_line_separator(tmp_path):
     line = {"adversary": "one\u2028two\x85three\ftwo"}
     run_folder.write_lines(folder / "hotflip.jsonl", [line, line])
     assert runs.read(folder).flips == [line, line]
+
+
+def test_measurements_of_another_form_are_refused(tmp_path):
+    folder = report_runs.write_all(tmp_path)[0]
+    (folder / "robustness.json").write_text('{"epsilons": []}')
+    with pytest.raises(InputError, match=r"robustness\.json: expected the"):
+        runs.read(folder)

@@ -59,6 +59,13 @@ def read(folder):
     folder = pathlib.Path(folder)
     description = run_folder.read_description(folder)
     representations = folder / run_folder.REPRESENTATIONS
+    robustness = _json(folder / run_folder.ROBUSTNESS)
+    if robustness and "clean" not in robustness:
+        raise InputError(
+            f"{folder / run_folder.ROBUSTNESS}: expected the accuracy without "
+            "an attack, as tools.attack measures it, found none; run it again "
+            "with --overwrite"
+        )
     flags = (folder / run_folder.FLAGS).read_text(encoding="utf-8")
     return RunRecord(
         folder=folder,
@@ -68,7 +75,7 @@ def read(folder):
         flags=tuple(
             line for line in flags.split("\n") if not line.startswith("--seed=")
         ),
-        robustness=_json(folder / run_folder.ROBUSTNESS),
+        robustness=robustness,
         representations=(
             dict(np.load(representations)) if representations.exists() else None
         ),

@@ -210,9 +210,11 @@ def _settings(groups):
         for record in group:
             if record.robustness:
                 measured = record.robustness
+                settings = dict(measured["attack"])
+                if settings.get("step_size", 0) is None:
+                    settings["step_size"] = "2.5 * epsilon / steps"
                 attack = ", ".join(
-                    f"{key} {value}"
-                    for key, value in measured["attack"].items()
+                    f"{key} {value}" for key, value in settings.items()
                 )
                 note = f"k-PGD ({attack}) on {measured['examples']} examples"
                 if note not in notes:
