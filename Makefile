@@ -9,7 +9,7 @@ TEST := TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m pytest
 FAST := -m "not slow" -n 2 --dist loadgroup
 DEMO := runs/demo
 
-# A run that is made again for its attack stays.
+# What only another target asks for, such as a trained run, is kept.
 .SECONDARY:
 .PHONY: help demo test test-slow test-torch lint format clean
 
@@ -37,7 +37,6 @@ $(VENV)/installed-torch: $(VENV)/installed-test
 	@touch $@
 
 METHODS := baseline freelb carl rar
-QUIET := TF_CPP_MIN_LOG_LEVEL=3
 demo: $(METHODS:%=$(DEMO)/%/robustness.json)
 	@$(RUN) -m tools.report $(METHODS:%=$(DEMO)/%) --output_dir=$(DEMO)/report \
 	    --overwrite
@@ -45,10 +44,10 @@ demo: $(METHODS:%=$(DEMO)/%/robustness.json)
 # results.json is what a run writes last: with it, the run is whole, and a
 # second `make demo` takes it as it is.
 $(DEMO)/%/results.json: flags/experiments/demo_%.cfg | $(VENV)/installed
-	$(QUIET) $(RUN) -m tools.train --flagfile=$< --output_dir=$(@D) --overwrite
+	$(RUN) -m tools.train --flagfile=$< --output_dir=$(@D) --overwrite
 
 $(DEMO)/%/robustness.json: $(DEMO)/%/results.json
-	$(QUIET) $(RUN) -m tools.attack --run_dir=$(@D) --epsilons=0.1,0.2 \
+	$(RUN) -m tools.attack --run_dir=$(@D) --epsilons=0.1,0.2 \
 	    --attack_steps=5 --max_examples=128 --hotflip_words=0 --overwrite
 
 test: $(VENV)/installed-test lint

@@ -25,15 +25,19 @@ def call(*arguments, **environment):
     )
 
 
+def assert_refused(called, message):
+    """Code 2, and one line that says why."""
+    assert called.returncode == 2, called.stderr
+    assert called.stderr.count("\n") == 1, called.stderr
+    assert called.stderr.startswith("error: ")
+    assert message in called.stderr
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A folder with an encoder, good files and bad ones."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "encoder").mkdir()
-    tiny_run.encoder_folder(folder / "encoder")
-    dataset = tiny_run.dataset()
-    for split in ("train", "dev", "test"):
-        tiny_run.write_csv(folder / f"{split}.csv", getattr(dataset, split))
+    tiny_run.write_all(folder)
     (folder / "empty.csv").write_text("")
     (folder / "latin.csv").write_bytes(b"text,label\ngood,1\ncaf\xe9,0\n")
     (folder / "one_class.csv").write_text("text,label\ngood,1\nfine,1\n")
@@ -298,10 +302,7 @@ def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
     arguments, message = BAD_INPUT[case]
     places = {"data": data, "out": tmp_path / "out"}
     called = call("tools.train", *(a.format(**places) for a in arguments))
-    assert called.returncode == 2, called.stderr
-    assert called.stderr.count("\n") == 1, called.stderr
-    assert called.stderr.startswith("error: ")
-    assert message.format(**places) in called.stderr
+    assert_refused(called, message.format(**places))
     # A NaN is found only when training has begun.
     assert case == "NaN loss" or not (tmp_path / "out").exists()
     assert (data / "used" / "results.json").read_text() == "{}"
@@ -402,9 +403,7 @@ def test_evaluate_refuses_in_one_line(run, data):
     }
     for arguments, message in cases.items():
         called = call("tools.evaluate", *arguments.split())
-        assert called.returncode == 2, called.stderr
-        assert called.stderr.count("\n") == 1, called.stderr
-        assert message in called.stderr
+        assert_refused(called, message)
     assert (folder / "evaluation.json").read_text() == "kept"
 
 
@@ -464,9 +463,7 @@ def test_attack_refuses_in_one_line(run, data):
     }
     for arguments, message in cases.items():
         called = call("tools.attack", *arguments.split())
-        assert called.returncode == 2, called.stderr
-        assert called.stderr.count("\n") == 1, called.stderr
-        assert message in called.stderr
+        assert_refused(called, message)
     assert (used / "robustness.json").read_text() == "kept"
     assert not (folder / "robustness.json").exists()
 
@@ -542,14 +539,14 @@ def test_reconstruct_refuses_in_one_line(run, data, adversaries):
             f"{data}/none: not the folder of a run"
         ),
         f"{rar} --output_dir={data}/x --epsilon=-1": "--epsilon=-1",
+        # A flag of tools.attack.
+        f"{rar} --output_dir={data}/x --epsilons=0.1": "epsilons",
         f"{rar} --output_dir={data}/x --attack_norm=l1": "--attack_norm=l1",
         f"{rar} --output_dir={data}/x --split=dev": "--dev_file",
     }
     for arguments, message in cases.items():
         called = call("tools.reconstruct", *arguments.split())
-        assert called.returncode == 2, called.stderr
-        assert called.stderr.count("\n") == 1, called.stderr
-        assert message in called.stderr
+        assert_refused(called, message)
     assert path.read_bytes() == written
     assert not (data / "x").exists()
 
@@ -574,6 +571,4 @@ def test_report_refuses_in_one_line(data):
         ([data / "encoder"], "not the folder of a run"),
     ):
         called = call("tools.report", *arguments)
-        assert called.returncode == 2
-        assert called.stderr.count("\n") == 1
-        assert message in called.stderr
+        assert_refused(called, message)

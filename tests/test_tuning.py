@@ -520,11 +520,7 @@ def test_objectives(objective, expected, monkeypatch, tmp_path):
 def data(tmp_path_factory):
     """A folder with an encoder and a dataset in files."""
     folder = tmp_path_factory.mktemp("data")
-    (folder / "encoder").mkdir()
-    tiny_run.encoder_folder(folder / "encoder")
-    dataset = tiny_run.dataset()
-    for split in ("train", "dev", "test"):
-        tiny_run.write_csv(folder / f"{split}.csv", getattr(dataset, split))
+    tiny_run.write_all(folder)
     return folder
 
 

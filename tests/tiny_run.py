@@ -51,3 +51,12 @@ def write_csv(path, examples, label_names=("bad", "good")):
     ]
     path.write_text("\n".join(["text,label", *rows]) + "\n")
     return path
+
+
+def write_all(folder):
+    """Writes the encoder, and the dataset as a CSV file a split."""
+    (folder / "encoder").mkdir()
+    encoder_folder(folder / "encoder")
+    splits = dataset()
+    for split in ("train", "dev", "test"):
+        write_csv(folder / f"{split}.csv", getattr(splits, split))

@@ -177,6 +177,10 @@ def pgd_attack(
         )
         return stronger(best, found_at(delta))
 
+    def goes_on(restart, best):
+        more = restart < restarts
+        return more & ~ends(best) if stop_when_fooled else more
+
     def random_walk(restart, best):
         delta = perturbation.random_in_ball(
             mask, encoder.embedding_dim, epsilon, norm, _seeds(x, seed, restart)
@@ -188,7 +192,7 @@ def pgd_attack(
     best = walk(ascend(clean.delta, gradient), clean, first=1)
     if restarts > 1:
         _, best = tf.while_loop(
-            lambda restart, best: restart < restarts,
+            goes_on,
             random_walk,
             (tf.constant(1), best),
             parallel_iterations=1,

@@ -167,7 +167,8 @@ def table(results):
     """
     attack = results["attack"]
     lines = [
-        f"{results['examples']} examples, k = {attack['steps']}, "
+        f"{results['examples']} examples, k = {attack['steps']}, step size "
+        f"{attack.get('step_size') or '2.5 * epsilon / k'}, "
         f"{attack['norm']} ball, restarts = {attack['restarts']}",
         "| attack | accuracy | 95 % interval | cosine | euclidean |",
         "| --- | --- | --- | --- | --- |",

@@ -275,26 +275,42 @@ def check_output(folder, overwrite):
         InputError: there is a run and `overwrite` is false, there are other
             files, or the path is a file.
     """
+    if check_content(folder, _CONTENT) and not overwrite:
+        raise InputError(
+            f"--output_dir={folder}: the folder already holds a run; give "
+            "another one, or --overwrite to replace that run"
+        )
+
+
+def check_content(folder, allowed):
+    """Refuses an output folder that holds other files than it may.
+
+    Args:
+        folder: path; need not exist.
+        allowed: tuple of strings, the names of what it may hold.
+
+    Returns:
+        List of strings, the names of what it holds.
+
+    Raises:
+        InputError: there are other files, or the path is a file.
+    """
     folder = pathlib.Path(folder)
     if not folder.exists():
-        return
+        return []
     if not folder.is_dir():
         raise InputError(
             f"--output_dir={folder}: expected a folder, found a file; give "
             "another path"
         )
     found = sorted(path.name for path in folder.iterdir())
-    others = [n for n in found if n.removeprefix(PARTIAL) not in _CONTENT]
+    others = [n for n in found if n.removeprefix(PARTIAL) not in allowed]
     if others:
         raise InputError(
             f"--output_dir={folder}: the folder is in use, it holds "
             f"{', '.join(others[:5])}; give a new or an empty folder"
         )
-    if found and not overwrite:
-        raise InputError(
-            f"--output_dir={folder}: the folder already holds a run; give "
-            "another one, or --overwrite to replace that run"
-        )
+    return found
 
 
 def create(folder, description, flags):
@@ -311,15 +327,20 @@ def create(folder, description, flags):
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        empty(folder)
         write_json(folder / DESCRIPTION, {"format": FORMAT, **description})
         (folder / FLAGS).write_text(flags, encoding="utf-8")
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def empty(folder):
+    """Deletes all that a folder holds."""
+    for path in pathlib.Path(folder).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def check_results(paths, overwrite):

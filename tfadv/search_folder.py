@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 
 from tfadv import run_folder
 from tfadv.errors import InputError
@@ -59,25 +58,7 @@ def check_output(folder, flags, overwrite):
     Raises:
         InputError: there are other files, or a search with other flags.
     """
-    folder = pathlib.Path(folder)
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(
-            f"--output_dir={folder}: expected a folder, found a file; give "
-            "another path"
-        )
-    found = sorted(path.name for path in folder.iterdir())
-    others = [
-        name
-        for name in found
-        if name.removeprefix(run_folder.PARTIAL) not in _CONTENT
-    ]
-    if others:
-        raise InputError(
-            f"--output_dir={folder}: the folder is in use, it holds "
-            f"{', '.join(others[:5])}; give a new or an empty folder"
-        )
+    run_folder.check_content(folder, _CONTENT)
     if not overwrite:
         check_flags(folder, flags)
 
@@ -126,11 +107,7 @@ def claim(folder, flags, overwrite):
     if overwrite or not (folder / FLAGS).exists():
         # Gone first, so that what is left of a search is not resumed.
         (folder / FLAGS).unlink(missing_ok=True)
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        run_folder.empty(folder)
         run_folder.write_text(folder / FLAGS, flags)
 
 

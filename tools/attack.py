@@ -10,7 +10,7 @@ representations.npz and, for HotFlip, hotflip.jsonl with the adversaries.
 import pathlib
 
 from tfadv import command_line
-from tfadv.flags import attack, data, output, run
+from tfadv.flags import attack, data, output, robustness, run
 
 
 def main():
@@ -33,14 +33,14 @@ def main():
     import numpy as np
     import tqdm
 
-    from tfadv import robustness
     from tfadv.hotflip import HotFlip
+    from tfadv.robustness import measure, table
 
     trained = run_folder.load(folder)
-    results, representations = robustness.measure(
+    results, representations = measure(
         trained,
         examples,
-        attack.epsilons(),
+        robustness.epsilons(),
         progress=tqdm.tqdm,
         **attack.settings(),
     )
@@ -52,8 +52,8 @@ def main():
         **results,
     }
     flips = []
-    if attack.HOTFLIP_WORDS.value:
-        hotflip = HotFlip(trained, attack.HOTFLIP_WORDS.value)
+    if robustness.HOTFLIP_WORDS.value:
+        hotflip = HotFlip(trained, robustness.HOTFLIP_WORDS.value)
         flips = hotflip.attack(
             examples,
             progress=lambda batches, total: tqdm.tqdm(
@@ -71,12 +71,12 @@ def main():
         run_folder.write_json(output_dir / run_folder.ROBUSTNESS, results)
     except OSError as error:
         raise run_folder.unwritable(output_dir, error) from error
-    print(robustness.table(results))
+    print(table(results))
 
 
 def start():
     """Starts the binary."""
-    command_line.run(main, [run, data, attack, output])
+    command_line.run(main, [run, data, robustness, attack, output])
 
 
 if __name__ == "__main__":

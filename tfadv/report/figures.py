@@ -192,6 +192,7 @@ def training_curves(groups):
         for key, label in terms
         if any(key in line for g in groups for r in g for line in r.metrics)
     ]
+    last = max(line["epoch"] for g in groups for r in g for line in r.metrics)
     figure = _figure(3.2 * len(present), 3)
     panels = figure.subplots(1, len(present), squeeze=False)[0]
     for axes, (key, label) in zip(panels, present, strict=True):
@@ -208,7 +209,6 @@ def training_curves(groups):
                 )
         axes.set_title(label)
         axes.set_xlabel("epoch")
-        last = max(record.metrics[-1]["epoch"] for g in groups for record in g)
         axes.set_xlim(0.5, last + 0.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
     panels[0].legend()
