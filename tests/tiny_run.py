@@ -9,14 +9,20 @@ WORDS = ["good", "bad", "the", "film", "is", "a", "plot", "dull", "fine"]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 
 
-def encoder_folder(folder):
-    """Writes a random BERT checkpoint with its vocabulary."""
-    config = checkpoints.bert_config(len(PIECES), 8, 2, 1, 16, 24)
+def encoder_folder(folder, vocabulary=None):
+    """Writes a random BERT checkpoint with its vocabulary, or another's."""
+    pieces = PIECES
+    if vocabulary is not None:
+        text = (vocabulary / "vocab.txt").read_text(encoding="utf-8")
+        pieces = text.removesuffix("\n").split("\n")
+    config = checkpoints.bert_config(len(pieces), 8, 2, 1, 16, 24)
     case = checkpoints.Case("tiny", config, seed=3, batch=1, tokens=1)
     checkpoints.write_checkpoint(
         folder, config, checkpoints.random_tensors(case)
     )
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
+    (folder / "vocab.txt").write_text(
+        "\n".join(pieces) + "\n", encoding="utf-8"
+    )
     return folder
 
 

@@ -1,0 +1,233 @@
+"""An encoder as it is served: weights as constants, padding left out.
+
+The layers of Keras compute the same, slower: their matrices are variables,
+which TensorFlow cannot lay out once and for all nor fuse with the bias and
+the activation, and every sentence is padded to the longest of its batch. Here
+the tokens of a batch stand one after the other, and only attention, which is
+among the tokens of a sentence, sees a padded tensor.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tfadv.errors import InputError
+
+# A graph is one protocol buffer, which cannot be larger.
+_LARGEST_GRAPH = 2**31 - 2**20
+
+
+class FrozenEncoder:
+    """The sentence representation of an encoder, with its weights as they are.
+
+    Changes of the encoder's weights do not reach it. Call it in a
+    `tf.function`, for the constants to become part of that graph once.
+
+    Args:
+        encoder: `tfadv.Encoder`.
+        dtype: `tf.float32` or `tf.bfloat16`, of the matrices and of what is
+            multiplied with them; sums of residuals and LayerNorm are float32.
+
+    Call arguments:
+        token_ids, segment_ids: int32 tensors of shape `[tokens]`: the real
+            tokens of all sentences, one sentence after the other.
+        positions: int32 tensor of shape `[tokens, 2]`: the sentence a token
+            is of, and its place there; the first one's place is 0.
+        shape: int32 tensor: number of sentences, and places of the longest.
+
+    Returns:
+        float32 tensor of shape `[sentences, hidden]`, the pooled output.
+
+    Raises:
+        InputError: the weights do not fit into a graph.
+
+    Example:
+
+    ```python
+    frozen = FrozenEncoder(encoder)
+    ids = tokenizer.tokenize(["a gorgeous, witty film", "dull"])
+    frozen(ids.values, tf.zeros_like(ids.values), *places(ids))
+    ```
+    """
+
+    def __init__(self, encoder, dtype=tf.float32):
+        backbone = encoder.backbone
+        self.dtype = tf.as_dtype(dtype)
+        self.activation = (
+            _exact_gelu
+            if encoder.activation == "gelu"
+            else encoder.activation_function
+        )
+        self.hidden_dim = backbone.hidden_dim
+        self.num_heads = backbone.num_heads
+        self.words = self._matrix(backbone.token_embedding.embeddings)
+        self.positions = self._matrix(
+            backbone.position_embedding.position_embeddings
+        )
+        self.segments = self._matrix(backbone.segment_embedding.embeddings)
+        self.embeddings_norm = _norm(backbone.embeddings_layer_norm)
+        self.projection = None
+        if hasattr(backbone, "embeddings_projection"):
+            self.projection = self._dense(backbone.embeddings_projection)
+        layers, self.order = _layers(backbone)
+        self.blocks = [self._block(layer) for layer in layers]
+        self.pooler = self._dense(backbone.pooled_dense)
+        if (size := self._size()) > _LARGEST_GRAPH:
+            raise InputError(
+                f"the encoder's weights take {size / 2**20:,.0f} MiB as "
+                f"{self.dtype.name}; a SavedModel's graph holds "
+                f"{_LARGEST_GRAPH / 2**20:,.0f}"
+                + (
+                    "; give --precision=bfloat16"
+                    if self.dtype == tf.float32
+                    else "; train a smaller encoder"
+                )
+            )
+
+    def __call__(self, token_ids, segment_ids, positions, shape):
+        x = (
+            tf.gather(tf.constant(self.words), token_ids)
+            + tf.gather(tf.constant(self.positions), positions[:, 1])
+            + tf.gather(tf.constant(self.segments), segment_ids)
+        )
+        x = _layer_norm(tf.cast(x, tf.float32), self.embeddings_norm)
+        if self.projection is not None:
+            x = tf.cast(self._linear(x, self.projection), tf.float32)
+        real = tf.ones_like(token_ids, tf.float32)
+        mask = (1.0 - tf.scatter_nd(positions, real, shape)) * -1e9
+        mask = tf.cast(mask[:, None, None, :], self.dtype)
+        # Once each: ALBERT's layers are one layer, many times.
+        blocks = tf.nest.map_structure(tf.constant, self.blocks)
+        for i in self.order:
+            x = self._apply(blocks[i], x, mask, positions, shape)
+        first = tf.boolean_mask(x, positions[:, 1] == 0)
+        return tf.cast(tf.tanh(self._linear(first, self.pooler)), tf.float32)
+
+    def _apply(self, block, x, mask, positions, shape):
+        """One layer: attention and feed-forward, each with its residual."""
+        attention, attention_norm, feedforward, output, norm = block
+        queries_keys_values, attention_output = attention
+        heads = tf.scatter_nd(
+            positions,
+            self._linear(x, queries_keys_values),
+            tf.concat([shape, [3 * self.hidden_dim]], axis=0),
+        )
+        size = self.hidden_dim // self.num_heads
+        heads = tf.reshape(
+            heads, tf.concat([shape, [3, self.num_heads, size]], axis=0)
+        )
+        query, key, value = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
+        scores = tf.matmul(query, key, transpose_b=True) + mask
+        attended = tf.matmul(tf.nn.softmax(scores), value)
+        attended = tf.gather_nd(tf.transpose(attended, [0, 2, 1, 3]), positions)
+        attended = tf.reshape(attended, [-1, self.hidden_dim])
+        x = self._add(x, self._linear(attended, attention_output))
+        x = _layer_norm(x, attention_norm)
+        inner = self.activation(self._linear(x, feedforward))
+        return _layer_norm(self._add(x, self._linear(inner, output)), norm)
+
+    def _linear(self, x, dense):
+        kernel, bias = dense
+        product = tf.matmul(tf.cast(x, self.dtype), kernel)
+        return tf.nn.bias_add(product, bias)
+
+    def _add(self, x, y):
+        return x + tf.cast(y, tf.float32)
+
+    def _block(self, layer):
+        """The weights of one layer, queries, keys and values side by side."""
+        attention = layer._self_attention_layer
+        scale = (self.hidden_dim // self.num_heads) ** -0.5
+        parts = [
+            (_array(d.kernel).reshape(self.hidden_dim, -1), _array(d.bias))
+            for d in (
+                attention._query_dense,
+                attention._key_dense,
+                attention._value_dense,
+            )
+        ]
+        parts[0] = tuple(scale * array for array in parts[0])
+        output = attention._output_dense
+        return (
+            (
+                (
+                    self._matrix(np.concatenate([k for k, _ in parts], 1)),
+                    self._matrix(np.concatenate([b.ravel() for _, b in parts])),
+                ),
+                (
+                    self._matrix(
+                        _array(output.kernel).reshape(-1, self.hidden_dim)
+                    ),
+                    self._matrix(output.bias),
+                ),
+            ),
+            _norm(layer._self_attention_layer_norm),
+            self._dense(layer._feedforward_intermediate_dense),
+            self._dense(layer._feedforward_output_dense),
+            _norm(layer._feedforward_layer_norm),
+        )
+
+    def _dense(self, layer):
+        return self._matrix(layer.kernel), self._matrix(layer.bias)
+
+    def _matrix(self, variable):
+        return _array(variable).astype(self.dtype.as_numpy_dtype)
+
+    def _size(self):
+        arrays = tf.nest.flatten(
+            [self.words, self.projection or (), self.blocks, self.pooler]
+        )
+        return sum(array.nbytes for array in arrays)
+
+
+def places(rows):
+    """Tells where the tokens of ragged rows are.
+
+    Args:
+        rows: `tf.RaggedTensor` `[sentences, (tokens)]`.
+
+    Returns:
+        `positions` and `shape`, as `FrozenEncoder` takes them.
+    """
+    lengths = tf.cast(rows.row_lengths(), tf.int32)
+    row = tf.cast(rows.value_rowids(), tf.int32)
+    starts = tf.cast(rows.row_starts(), tf.int32)
+    column = tf.range(tf.size(row)) - tf.gather(starts, row)
+    longest = tf.reduce_max(tf.concat([[0], lengths], axis=0))
+    return (
+        tf.stack([row, column], axis=1),
+        tf.stack([tf.size(lengths), longest]),
+    )
+
+
+def _layers(backbone):
+    """Lists a backbone's layers, and their numbers in the order of use."""
+    if not hasattr(backbone, "num_groups"):
+        layers = backbone.transformer_layers
+        return layers, range(len(layers))
+    order, layers = [], []
+    for group in backbone.transformer_layers:
+        numbers = range(len(layers), len(layers) + len(group))
+        order += [*numbers] * (backbone.num_layers // backbone.num_groups)
+        layers += group
+    return layers, order
+
+
+def _exact_gelu(x):
+    # In the form that TensorFlow fuses with the matrix product before it,
+    # which that of `tf.nn.gelu` is not.
+    return 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
+
+
+def _layer_norm(x, norm):
+    gamma, beta, epsilon = norm
+    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
+    return centred * (tf.math.rsqrt(variance + epsilon) * gamma) + beta
+
+
+def _norm(layer):
+    return (_array(layer.gamma), _array(layer.beta), np.float32(layer.epsilon))
+
+
+def _array(variable):
+    return tf.convert_to_tensor(variable).numpy()
