@@ -809,3 +809,12 @@ def test_max_length_has_room_for_a_token(folder):
 
 def test_the_package_offers_the_tokenizer():
     assert tfadv.Tokenizer is Tokenizer
+
+
+def test_a_tokenizer_outlives_a_new_seed(albert_folder):
+    tokenizer = Tokenizer.from_pretrained(albert_folder)
+    traced = tf.function(tokenizer.tokenize)
+    before = traced(tf.constant(["a good film"])).to_list()
+    tf.random.set_seed(1)
+    assert tokenizer.tokenize(["a good film"]).to_list() == before
+    assert traced(tf.constant(["a good film"])).to_list() == before

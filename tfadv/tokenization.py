@@ -102,6 +102,7 @@ _NO_NFD = "105c9 105e4 11383-113c8 11938 16121-16128 16d68-16d6a"
 # combining characters.
 _LAST_LETTER = 0x3FFFF
 _LONGEST_WORD = 100  # longer ones are unknown to WordPiece
+_MOST_PIECES = 10_000_000
 _ITSELF = "\0"  # in a replacement: the character that is replaced
 
 
@@ -342,6 +343,28 @@ class Tokenizer(tf.Module):
                 be, or the encoder is of another family.
         """
         folder = pretrained.resolve(folder)
+        try:
+            return cls._of_folder(folder, max_length)
+        except InputError as error:
+            if str(folder) in str(error):
+                raise
+            raise InputError(f"{folder}: {error}") from error
+        except (
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"{folder}: the files of the tokenizer are not of the form "
+                f"that they must have ({type(error).__name__}: {reason}); copy "
+                "them anew from where the encoder comes from"
+            ) from error
+
+    @classmethod
+    def _of_folder(cls, folder, max_length):
         settings = _read_settings(folder)
         family = _family(folder, settings)
         if family not in _FAMILIES or not issubclass(_FAMILIES[family], cls):
@@ -515,6 +538,15 @@ class AlbertTokenizer(Tokenizer):
             _albert_characters(do_lower_case, not keep_accents)
         )
         self._splits = self._split_commas()
+        # The model made outside of a graph lives until a seed is set anew,
+        # which clears all kernels; one in a graph of its own is made again.
+        self._pieces_of = tf.function(
+            lambda texts: tf_text.SentencepieceTokenizer(
+                model, tf.int32
+            ).tokenize(texts),
+            input_signature=[tf.TensorSpec([None], tf.string)],
+            autograph=False,
+        )
 
     def _split_commas(self):
         """The ids that each id is replaced by, nearly always itself.
@@ -545,7 +577,7 @@ class AlbertTokenizer(Tokenizer):
         if self.do_lower_case:
             texts = tf.strings.regex_replace(texts, _final_sigma(), r"\1ς\2\3")
             texts = tf.strings.regex_replace(texts, "Σ", "\u03c3")
-        return _replace(self._sentencepiece.tokenize(texts), self._splits)
+        return _replace(self._pieces_of(texts), self._splits)
 
     def _join(self, pieces):
         return "".join(pieces).replace("▁", " ").strip()
@@ -699,9 +731,10 @@ def _read_json(path):
     """Reads a JSON object; a file that is not there is an empty one."""
     if not path.is_file():
         return {}
+    text = _read_text(path)
     try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         content = error
     if not isinstance(content, dict):
         raise InputError(
@@ -767,6 +800,13 @@ def _wordpiece_vocabulary(path):
         token["content"]: token["id"]
         for token in content.get("added_tokens") or []
     }
+    # Ids may leave gaps, but a wrong one must not fill the memory.
+    if not all(i in range(_MOST_PIECES) for i in ids.values()):
+        raise InputError(
+            f"{path}: an id of the vocabulary is not a whole number from 0 to "
+            f"{_MOST_PIECES - 1}; copy it anew from where the encoder comes "
+            "from"
+        )
     pieces = [""] * (max(ids.values()) + 1)
     for piece, i in ids.items():
         pieces[i] = piece
