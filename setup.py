@@ -47,6 +47,8 @@ setup(
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.20,<2.22",
         "tensorflow-datasets>=4.9.10,<4.10",
+        # The messages of warm-up requests.
+        "tensorflow-serving-api>=2.19,<2.22",
         "tensorflow-text>=2.20,<2.22",
         "tqdm>=4.66",
     ],
@@ -72,6 +74,8 @@ setup(
             "tfadv-tune = tfadv.tools.tune:start",
             "tfadv-attack = tfadv.tools.attack:start",
             "tfadv-evaluate = tfadv.tools.evaluate:start",
+            "tfadv-export = tfadv.tools.export:start",
+            "tfadv-predict = tfadv.tools.predict:start",
             "tfadv-reconstruct = tfadv.tools.reconstruct:start",
             "tfadv-report = tfadv.tools.report:start",
         ]

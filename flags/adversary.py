@@ -19,6 +19,7 @@ STEPS = flags.DEFINE_integer(
     3,
     "n: forward and backward passes an update. The paper searches 2 to 4.",
     lower_bound=1,
+    upper_bound=1000,
 )
 STEP_SIZE = flags.DEFINE_float(
     "adv_step_size",

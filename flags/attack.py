@@ -3,7 +3,11 @@
 from absl import flags
 
 STEPS = flags.DEFINE_integer(
-    "attack_steps", 10, "k: steps of the attack.", lower_bound=1
+    "attack_steps",
+    10,
+    "k: steps of the attack.",
+    lower_bound=1,
+    upper_bound=2**31 - 1,
 )
 STEP_SIZE = flags.DEFINE_float(
     "attack_step_size",

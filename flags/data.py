@@ -204,6 +204,11 @@ def _default_text_column():
         flags.FLAGS.text_column = source.text_column
 
 
+def given():
+    """Tells whether a flag says which data to read."""
+    return any(flag.present for flag in (DATASET, DATA_DIR, *_FILES))
+
+
 def default_to_run(folder):
     """Takes the data flags of a run where none is given.
 
@@ -213,7 +218,7 @@ def default_to_run(folder):
     Raises:
         InputError: the run has no `flags.cfg`.
     """
-    if not any(flag.present for flag in (DATASET, DATA_DIR, *_FILES)):
+    if not given():
         command_line.read_flagfile(
             folder / "flags.cfg",
             [flag.name for flag in _ALL if not flag.present],
@@ -237,8 +242,7 @@ def load_split(split, label_names):
     """
     from tfadv.data import text_files
 
-    files = _given_files()
-    flag = dict(zip(("train", "dev", "test"), _FILES, strict=True))[split]
+    flag = _split_file(split)
     if flag.value:
         examples, _ = text_files.read_examples(
             flag.value,
@@ -248,18 +252,7 @@ def load_split(split, label_names):
             flag=f"--{flag.name}",
         )
         return flag.value, examples
-    if files:
-        raise InputError(
-            f"--split={split} needs --{flag.name}; give it, or name the "
-            "split of the file that is given"
-        )
-    dataset = load_dataset()
-    examples = getattr(dataset, split)
-    if examples is None:
-        raise InputError(
-            f"--split={split}: {dataset.name} has no such split; name "
-            "another one"
-        )
+    dataset, examples = _load_dataset_split(split)
     if dataset.label_names != tuple(label_names):
         raise InputError(
             f"--dataset={dataset.name} has the classes "
@@ -267,3 +260,51 @@ def load_split(split, label_names):
             f"{', '.join(label_names)}; give a dataset with the same classes"
         )
     return dataset.name, examples
+
+
+def load_texts(split):
+    """Loads the texts of one split, of whatever classes.
+
+    Args:
+        split: string: `"train"`, `"dev"` or `"test"`.
+
+    Returns:
+        List of strings. A file of its own, `--test_file` say, needs no
+        labels.
+
+    Raises:
+        InputError: there is no such split, or it cannot be read.
+    """
+    from tfadv.data import text_files
+
+    flag = _split_file(split)
+    if flag.value:
+        examples, _ = text_files.read_examples(
+            flag.value, TEXT_COLUMN.value, None, flag=f"--{flag.name}"
+        )
+    else:
+        _, examples = _load_dataset_split(split)
+    return examples.texts
+
+
+def _split_file(split):
+    """Returns the flag of a split's file, which has a value if it is used."""
+    files = _given_files()
+    flag = dict(zip(("train", "dev", "test"), _FILES, strict=True))[split]
+    if files and not flag.value:
+        raise InputError(
+            f"--split={split} needs --{flag.name}; give it, or name the "
+            "split of the file that is given"
+        )
+    return flag
+
+
+def _load_dataset_split(split):
+    dataset = load_dataset()
+    examples = getattr(dataset, split)
+    if examples is None:
+        raise InputError(
+            f"--split={split}: {dataset.name} has no such split; name "
+            "another one"
+        )
+    return dataset, examples

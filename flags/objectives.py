@@ -1,5 +1,7 @@
 """Flags of what is learned from the adversary: CARL and RAR."""
 
+import re
+
 from absl import flags
 
 from tfadv.flags import adversary, optimization
@@ -51,6 +53,13 @@ START_EPOCH = flags.DEFINE_float(
 RECONSTRUCTION_WEIGHT = flags.DEFINE_float(
     "reconstruction_weight", 0.1, "w_r: weight of RAR's loss.", lower_bound=0.0
 )
+BANK_SHARDING = flags.DEFINE_bool(
+    "bank_sharding",
+    False,
+    "With --strategy=mirrored, each device holds a part of CARL's banks "
+    "instead of the whole; the results are the same.",
+)
+
 
 flags.register_validator(
     TEMPERATURE.name,
@@ -59,8 +68,8 @@ flags.register_validator(
 )
 flags.register_validator(
     NEGATIVES.name,
-    lambda value: value == "all" or (value.isdecimal() and int(value) > 0),
-    "must be a whole number of at least 1, or all",
+    lambda value: re.fullmatch("all|0*[1-9][0-9]{0,8}", value),
+    "must be a whole number from 1 to 999999999, or all",
 )
 
 
@@ -101,6 +110,15 @@ def _starts_before_the_last_epoch(values):
     )
 
 
+@flags.multi_flags_validator(
+    [BANK_SHARDING.name, optimization.STRATEGY.name],
+    message="clash: banks are shared out among the devices of mirrored",
+)
+def _devices_to_shard_over(values):
+    mirrored = values[optimization.STRATEGY.name] == "mirrored"
+    return mirrored or not values[BANK_SHARDING.name]
+
+
 def _is_carl(values):
     return values[adversary.METHOD.name] in ("carl", "carl_rar")
 
@@ -117,6 +135,7 @@ def contrastive():
         num_negatives=None if all_of_them else int(NEGATIVES.value),
         momentum=MOMENTUM.value,
         bank_dtype=BANK_DTYPE.value,
+        bank_sharding=BANK_SHARDING.value,
         start_step=START_STEP.value,
         start_epoch=START_EPOCH.value,
     )

@@ -3,7 +3,11 @@
 from absl import flags
 
 EPOCHS = flags.DEFINE_integer(
-    "epochs", 2, "Passes over the training set.", lower_bound=1
+    "epochs",
+    2,
+    "Passes over the training set.",
+    lower_bound=1,
+    upper_bound=2**31 - 1,
 )
 MAX_STEPS = flags.DEFINE_integer(
     "max_steps",
@@ -12,7 +16,11 @@ MAX_STEPS = flags.DEFINE_integer(
     lower_bound=1,
 )
 BATCH_SIZE = flags.DEFINE_integer(
-    "batch_size", 32, "Texts an update.", lower_bound=1
+    "batch_size",
+    32,
+    "Texts an update.",
+    lower_bound=1,
+    upper_bound=2**31 - 1,
 )
 LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 5e-5, "Adam's learning rate, at its peak."
@@ -36,6 +44,29 @@ SEED = flags.DEFINE_integer(
     "Seed of all that is random: the same one gives the same run.",
     lower_bound=0,
     upper_bound=2**32 - 1,
+)
+
+STRATEGY = flags.DEFINE_enum(
+    "strategy",
+    "none",
+    ["none", "mirrored", "multi_worker"],
+    "Where to train: on one device; mirrored, on all GPUs of this machine; "
+    "multi_worker, on all machines of TF_CONFIG, which run the same command "
+    "and see the same output folder. --batch_size is that of all together.",
+)
+DETERMINISTIC = flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "The same flags give the same bits, on one machine, whether a run was cut "
+    "off or not; may be slower.",
+)
+BACKUP_SECONDS = flags.DEFINE_float(
+    "backup_seconds",
+    60.0,
+    "Time between two backups, from which the same command goes on after it "
+    "was cut off; longer where they would take more than 2% of the time. 0 "
+    "for none.",
+    lower_bound=0.0,
 )
 
 flags.register_validator(

@@ -163,6 +163,14 @@ def test_an_epoch_does_not_depend_on_the_number_of_epochs():
     assert two[: len(one)] == one
 
 
+@pytest.mark.parametrize("skip", [0, 1, 6, 7, 8, 20, 21])
+def test_skipped_batches_are_left_out(skip):
+    tokenized = split()
+    rest = batching.training_batches(tokenized, 32, 1, epochs=3, skip=skip)
+    batches = batching.training_batches(tokenized, 32, 1, epochs=3)
+    assert indices(rest) == indices(batches)[skip:]
+
+
 def test_batches_of_all_lengths_come_at_any_time():
     """Sorted epochs would train on short texts first."""
     batches = batching.training_batches(split(2000), 32, seed=1)

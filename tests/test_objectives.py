@@ -193,8 +193,9 @@ def naive_deltas(classifier, x, y, sample_weight=1.0):
     return deltas
 
 
-def dense_contrastive(objective, x, clean, adversarial):
+def dense_contrastive(objective, x, clean, adversarial, sample_weight):
     """Eq. 2 to 4, for every example of the batch."""
+    counts = sample_weight != 0
     normed = [
         tf.nn.l2_normalize(values, axis=-1)
         for values in (
@@ -217,8 +218,8 @@ def dense_contrastive(objective, x, clean, adversarial):
             continue
         # Z is a constant.
         count = drawn.sum(axis=1).astype(np.float32)
-        z = float(tf.reduce_sum(h) + tf.reduce_sum(h_positive))
-        z *= len(LABELS) / (count.sum() + len(count))
+        z = float(tf.reduce_sum(h[counts]) + tf.reduce_sum(h_positive[counts]))
+        z *= len(LABELS) / (count[counts].sum() + counts.sum())
         noise = z * count / len(LABELS)
         losses -= tf.math.log(h_positive / (h_positive + noise))
         right = noise[:, None] / (tf.exp(scores) + noise[:, None])
@@ -268,7 +269,9 @@ def naive_step(classifier, x, y, sample_weight=None):
         losses = {}
         for objective in classifier.objectives:
             if isinstance(objective, ContrastiveObjective):
-                of_examples = dense_contrastive(objective, x, clean, passes[-1])
+                of_examples = dense_contrastive(
+                    objective, x, clean, passes[-1], sample_weight
+                )
             else:
                 of_examples = dense_reconstruction(
                     classifier.encoder,

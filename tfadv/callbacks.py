@@ -13,26 +13,49 @@ from tfadv import run_folder
 from tfadv.errors import NotFiniteLossError
 
 
-class BestWeights(keras.callbacks.Callback):
+class Remembering(keras.callbacks.Callback):
+    """A callback that goes on, in another process, where a run was cut off.
+
+    `tfadv.backup.Backup` keeps what it remembers.
+    """
+
+    def get_state(self):
+        """Returns what is to be remembered, as a dict for JSON."""
+        raise NotImplementedError
+
+    def set_state(self, state):
+        """Goes on from what `get_state` has returned."""
+        raise NotImplementedError
+
+    def on_backup(self):
+        """Called when a backup with the present state has been written."""
+
+
+class BestWeights(Remembering):
     """Keeps the weights of the epoch that is best on the dev split.
 
     The file is written beside the old one and then renamed, so that a run
     that ends while it writes leaves the last good weights in place.
 
+    With backups, the file is at any time the one that the last backup speaks
+    of: new weights wait in `waiting_room` for the next backup.
+
     Args:
         path: path of the file, ending in `.weights.h5`.
         monitor: string, the metric to maximise. Where the logs lack it (there
             is no dev split), the last epoch's weights are kept.
+        waiting_room: path of a folder, or `None` where there are no backups.
 
     Attributes:
         best_epoch: int, from 1, or `None` before the first epoch has ended.
         best_value: float, the metric in that epoch, or `None`.
     """
 
-    def __init__(self, path, monitor="val_accuracy"):
+    def __init__(self, path, monitor="val_accuracy", waiting_room=None):
         super().__init__()
         self.path = pathlib.Path(path)
         self.monitor = monitor
+        self.waiting_room = waiting_room and pathlib.Path(waiting_room)
         self.best_epoch = None
         self.best_value = None
 
@@ -41,12 +64,38 @@ class BestWeights(keras.callbacks.Callback):
         if None not in (value, self.best_value) and value <= self.best_value:
             return
         partial = self.path.with_name(run_folder.PARTIAL + self.path.name)
-        run_folder.kept_part(self.model).save_weights(partial)
-        os.replace(partial, self.path)
+        if self.waiting_room:
+            self.waiting_room.mkdir(exist_ok=True)
+            partial = self._waiting(epoch + 1)
+        run_folder.save_weights(self.model, partial)
+        run_folder.sync(partial)
+        if not self.waiting_room:
+            os.replace(partial, self.path)
         self.best_epoch, self.best_value = epoch + 1, value
 
+    def get_state(self):
+        return {"best_epoch": self.best_epoch, "best_value": self.best_value}
 
-class MetricsFile(keras.callbacks.Callback):
+    def set_state(self, state):
+        self.best_epoch = state["best_epoch"]
+        self.best_value = state["best_value"]
+        self.on_backup()
+        if self.best_epoch is not None and not self.path.exists():
+            raise ValueError(f"there is no {self.path.name} beside it")
+
+    def on_backup(self):
+        waiting = self._waiting(self.best_epoch)
+        if waiting.exists():
+            os.replace(waiting, self.path)
+        # Of epochs that others have outdone, or that come again.
+        for path in self.waiting_room.glob("best_*.weights.h5"):
+            path.unlink()
+
+    def _waiting(self, epoch):
+        return self.waiting_room / f"best_{epoch}.weights.h5"
+
+
+class MetricsFile(Remembering):
     """Appends a line of JSON an epoch: its number, seconds and all metrics.
 
     Args:
@@ -55,10 +104,14 @@ class MetricsFile(keras.callbacks.Callback):
 
     def __init__(self, path):
         super().__init__()
-        self.path = path
+        self.path = pathlib.Path(path)
+        self._start = None
+        # Of this epoch, before the run was cut off.
+        self._earlier = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
+        self._start = time.perf_counter() - self._earlier
+        self._earlier = 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         line = {
@@ -68,6 +121,19 @@ class MetricsFile(keras.callbacks.Callback):
         }
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self._start = None
+
+    def get_state(self):
+        lines, seconds = "", 0.0
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8")
+        if self._start is not None:
+            seconds = time.perf_counter() - self._start
+        return {"lines": lines, "seconds": seconds}
+
+    def set_state(self, state):
+        run_folder.write_text(self.path, state["lines"])
+        self._earlier = state["seconds"]
 
 
 class PassSummaries(keras.callbacks.Callback):
@@ -109,7 +175,21 @@ class PassSummaries(keras.callbacks.Callback):
         return None if statistics is None else statistics.result().numpy()
 
 
-class StopAtStep(keras.callbacks.Callback):
+class _StepCounter(Remembering):
+    """Counts steps over all epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self._steps = 0
+
+    def get_state(self):
+        return {"steps": self._steps}
+
+    def set_state(self, state):
+        self._steps = state["steps"]
+
+
+class StopAtStep(_StepCounter):
     """Ends training after a number of steps, in the middle of an epoch.
 
     Args:
@@ -119,7 +199,6 @@ class StopAtStep(keras.callbacks.Callback):
     def __init__(self, max_steps):
         super().__init__()
         self.max_steps = max_steps
-        self._steps = 0
 
     def on_train_batch_end(self, batch, logs=None):
         self._steps += 1
@@ -127,7 +206,7 @@ class StopAtStep(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-class StopOnNaN(keras.callbacks.Callback):
+class StopOnNaN(_StepCounter):
     """Ends training with an error when the loss is not finite any more.
 
     Raises:
@@ -138,16 +217,17 @@ class StopOnNaN(keras.callbacks.Callback):
         self._epoch = epoch + 1
 
     def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise NotFiniteLossError(
-                f"the loss became {loss} in step {batch + 1} of epoch "
+                f"the loss became {loss} in step {self._steps}, in epoch "
                 f"{self._epoch}; lower --learning_rate or --adv_step_size, "
                 "or train with --precision=float32"
             )
 
 
-class StartContrastive(keras.callbacks.Callback):
+class StartContrastive(_StepCounter):
     """Fills CARL's memory bank at a step; its loss trains from there on.
 
     Args:
@@ -173,7 +253,6 @@ class StartContrastive(keras.callbacks.Callback):
         self.objective = objective
         self.batches = batches
         self.start_step = start_step
-        self._steps = 0
 
     def on_train_batch_begin(self, batch, logs=None):
         self._first = batch
@@ -187,7 +266,7 @@ class StartContrastive(keras.callbacks.Callback):
         self._steps += batch - self._first + 1
 
 
-class StepTimer(keras.callbacks.Callback):
+class StepTimer(Remembering):
     """Times the training steps alone, without those that trace.
 
     The first step traces the graph, and the first one with a new objective
@@ -212,3 +291,9 @@ class StepTimer(keras.callbacks.Callback):
             self.seconds += time.perf_counter() - self._start
             self.steps += 1
         self._traced = self.model.train_function
+
+    def get_state(self):
+        return {"seconds": self.seconds, "steps": self.steps}
+
+    def set_state(self, state):
+        self.seconds, self.steps = state["seconds"], state["steps"]

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from tfadv import replicas
 from tfadv.passes import Passes, PassStatistics, unscale_for_replicas, without
 
 
@@ -20,6 +21,11 @@ class AdversarialClassifier(keras.Model):
     `delta_norm` is the mean L2 norm of its perturbation. With `objectives`,
     `loss` is the sum that is trained on, and its terms come besides:
     `classification_loss` and, by its name, each objective's, not yet weighted.
+
+    Built and compiled in the scope of a `tf.distribute` strategy, it trains
+    on several devices as on one: a batch need not split evenly, and losses,
+    gradients, metrics and memories are those of the whole batch. Dropout
+    masks are drawn on each device.
 
     Args:
         encoder: `tfadv.Encoder`.
@@ -126,24 +132,68 @@ class AdversarialClassifier(keras.Model):
     def train_step(self, data):
         """Trains on one batch: n passes, one update of the parameters."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if self.adversary is None:
-            gradients, y_pred, loss = self.plain_gradients(x, y, sample_weight)
-            step = None
-        else:
-            step = self.adversarial_gradients(x, y, sample_weight)
-            gradients, y_pred, loss = step.gradients, step.logits, step.loss
-        self.optimizer.apply_gradients(gradients)
-        batch = tf.shape(y_pred)[0]
-        loss_metric = next(m for m in self.metrics if m.name == "loss")
-        loss_metric.update_state(loss, sample_weight=batch)
-        results = self.compute_metrics(x, y, y_pred, sample_weight)
+        share = replicas.Share(tf.shape(x["token_ids"])[0])
+        inputs, labels = share.padded((x, y))
+        weights = share.weights(sample_weight)
+        step = None
+        with replicas.own_seeds(self.seed_states()):
+            if self.adversary is None:
+                found = self.plain_gradients(inputs, labels, weights)
+                gradients, y_pred, loss = found
+            else:
+                step = self.adversarial_gradients(
+                    inputs, labels, weights, share
+                )
+                gradients, y_pred, loss = step.gradients, step.logits, step.loss
+        self.optimizer.apply_gradients(
+            replicas.summed_gradients(gradients, self.optimizer)
+        )
+        self._loss_metric().update_state(
+            replicas.mean(loss), sample_weight=share.examples
+        )
+        results = self._global_metrics(share, x, y, y_pred, sample_weight)
         if step is not None:
-            results |= self._update_objectives(x, batch, step)
-        return results
+            results |= self._update_objectives(inputs, weights, share, step)
+        return replicas.for_keras(results)
 
-    def _update_objectives(self, x, batch, step):
+    def test_step(self, data):
+        """Evaluates one batch, on clean embeddings."""
+        if replicas.count() == 1:
+            return super().test_step(data)
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        share = replicas.Share(tf.shape(x["token_ids"])[0])
+        inputs, labels = share.padded((x, y))
+        y_pred = self(inputs, training=False)
+        loss = self.compute_loss(
+            inputs, labels, y_pred, share.weights(sample_weight), training=False
+        )
+        self._loss_metric().update_state(
+            replicas.mean(unscale_for_replicas(loss)),
+            sample_weight=share.examples,
+        )
+        return replicas.for_keras(
+            self._global_metrics(share, x, y, y_pred, sample_weight)
+        )
+
+    def _global_metrics(self, share, x, y, y_pred, sample_weight):
+        """Computes the metrics of the whole batch, on every replica."""
+        y_pred = share.real(y_pred)
+        if sample_weight is None:
+            y, y_pred = share.gather((y, y_pred))
+        else:
+            found = share.gather((y, y_pred, sample_weight))
+            y, y_pred, sample_weight = found
+        return self.compute_metrics(x, y, y_pred, sample_weight)
+
+    def _loss_metric(self):
+        return next(m for m in self.metrics if m.name == "loss")
+
+    def _update_objectives(self, x, sample_weight, share, step):
         """Ends an adversarial step; returns what it adds to the metrics."""
-        self.pass_statistics.update_state(step.statistics, sample_weight=batch)
+        batch = share.examples
+        self.pass_statistics.update_state(
+            replicas.mean(step.statistics), sample_weight=batch
+        )
         passes = self.pass_statistics.result()
         results = {"delta_norm": passes[-1, -1]}
         if self.objectives:
@@ -154,10 +204,12 @@ class AdversarialClassifier(keras.Model):
                 self.objectives, self.objective_losses, strict=True
             ):
                 if objective.name in step.objective_losses:
-                    loss = step.objective_losses[objective.name]
+                    loss = replicas.mean(step.objective_losses[objective.name])
                     metric.update_state(loss, sample_weight=batch)
                     results[metric.name] = metric.result()
-                    objective.update(x, step.clean, step.adversarial)
+                    objective.update(
+                        x, step.clean, step.adversarial, sample_weight
+                    )
         return results
 
     def plain_gradients(self, x, y, sample_weight=None):
@@ -191,18 +243,20 @@ class AdversarialClassifier(keras.Model):
         pairs = list(zip(gradients, weights, strict=True))
         return pairs, y_pred, unscale_for_replicas(loss)
 
-    def adversarial_gradients(self, x, y, sample_weight=None):
+    def adversarial_gradients(self, x, y, sample_weight=None, share=None):
         """Computes the gradients of one update: n passes and the objectives.
 
         Args:
             x: dict, as in `call`.
             y: labels, as the compiled loss takes them.
             sample_weight: tensor of shape `[batch]`, or `None`.
+            share: `tfadv.replicas.Share`, where this batch is one replica's
+                share of a larger one.
 
         Returns:
             `tfadv.passes.AdversarialStep`.
         """
-        return Passes(self, x, y, sample_weight).gradients()
+        return Passes(self, x, y, sample_weight, share).gradients()
 
     def represent(self, x, y):
         """Encodes a batch clean and under the adversary of training.
@@ -215,7 +269,9 @@ class AdversarialClassifier(keras.Model):
             Two dicts, as objectives take them: the encoder's outputs and
             `"logits"`, on the clean and on the last adversary's embeddings.
         """
-        return Passes(self, x, y).outputs_without_gradients()
+        share = replicas.Share(tf.shape(x["token_ids"])[0])
+        passes = Passes(self, *share.padded((x, y)), share=share)
+        return share.real(passes.outputs_without_gradients())
 
     def load_weights(self, *args, **kwargs):
         """Loads weights, and what objectives remember, as Keras does."""
@@ -223,6 +279,22 @@ class AdversarialClassifier(keras.Model):
         if self.objectives and self.train_function is not None:
             # An objective may have started, or not yet: another graph.
             self.make_train_function(force=True)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds what Keras builds, from the first replica's batch alone.
+
+        Keras averages the replicas' batches to learn their shapes, which
+        fails where a batch does not split evenly.
+        """
+        strategy = self.distribute_strategy
+        if iterator is not None and strategy.num_replicas_in_sync > 1:
+            _, _, batches = next(iter(iterator))
+            data_batch = tf.nest.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0],
+                next(batches),
+            )
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
     def get_metrics_result(self):
         """Returns the metrics' values, without the table of the passes.

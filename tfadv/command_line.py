@@ -1,22 +1,22 @@
 """How the binaries start, fail and remember their flags."""
 
-import contextlib
 import importlib
 import math
 import os
 import pathlib
+import signal
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
-from tfadv.errors import InputError
+from tfadv.errors import InputError, TerminatedError
 
 
 def run(main, flag_modules, takes_arguments=False):
     """Runs a binary: parses its flags, calls `main`, reports bad input.
 
     Bad input, a flag's or a file's, ends the process with code 2 and one
-    line on stderr.
+    line on stderr, SIGTERM in training with code 143 and one line.
 
     Args:
         main: callable without arguments, or of the list of arguments that
@@ -36,10 +36,17 @@ def run(main, flag_modules, takes_arguments=False):
         arguments = argv[1:]
         if arguments and not takes_arguments:
             fail(f"{arguments[0]!r} is not a flag; --help lists all flags")
+        # absl's own default has TensorFlow tell of every step of an export.
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             main(arguments) if takes_arguments else main()
         except InputError as error:
             fail(error)
+        except TerminatedError as error:
+            print(error, file=sys.stderr)
+            # As of a process that SIGTERM has killed.
+            sys.exit(128 + signal.SIGTERM)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -79,6 +86,9 @@ def _parse(argv):
         arguments = flags.FLAGS(argv)
     except flags.Error as error:
         fail(f"{error}; --help lists all flags")
+    except UnicodeDecodeError as error:
+        named = " ".join(arg for arg in argv if "flagfile" in arg)
+        fail(f"{named}: the file is not UTF-8 text ({error})")
     # absl's bounds let NaN through.
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value
@@ -116,18 +126,21 @@ def read_flagfile(path, names):
         names: the flags to take; others in the file are passed over.
 
     Raises:
-        InputError: the file is missing or has a flag that does not exist.
+        InputError: the file is missing or cannot be read.
     """
     path = pathlib.Path(path)
-    with contextlib.suppress(FileNotFoundError):
-        wanted = tuple(f"--{name}=" for name in names)
+    try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        for line in lines:
-            if line.startswith(wanted):
-                name, _, value = line.removeprefix("--").partition("=")
-                flags.FLAGS[name].parse(value)
-        return
-    raise InputError(
-        f"{path} is missing; say with --dataset or the file flags which data "
-        "to read"
-    )
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"cannot be read ({error})"
+        if isinstance(error, FileNotFoundError):
+            problem = "is missing"
+        raise InputError(
+            f"{path} {problem}; say with --dataset or the file flags which "
+            "data to read"
+        ) from error
+    wanted = tuple(f"--{name}=" for name in names)
+    for line in lines:
+        if line.startswith(wanted):
+            name, _, value = line.removeprefix("--").partition("=")
+            flags.FLAGS[name].parse(value)

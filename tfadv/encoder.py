@@ -212,6 +212,30 @@ class Encoder(keras.layers.Layer):
     def call(self, inputs, training=False):
         return self.encode(self.embed(inputs, training), inputs, training)
 
+    def check_tokenizer(self, tokenizer, flag="--encoder"):
+        """Refuses a tokenizer that gives more than the encoder can read.
+
+        Args:
+            tokenizer: `tfadv.Tokenizer`.
+            flag: string, the flag and folder to blame, for error messages.
+
+        Raises:
+            InputError: its texts may be too long, or its ids too high.
+        """
+        if tokenizer.max_length > self.max_sequence_length:
+            raise InputError(
+                f"{flag}: --max_length={tokenizer.max_length}, but the encoder "
+                f"reads at most {self.max_sequence_length} tokens; give that "
+                "or less"
+            )
+        rows = self.backbone.vocabulary_size
+        if tokenizer.vocabulary_size > rows:
+            raise InputError(
+                f"{flag}: the vocabulary has {tokenizer.vocabulary_size} "
+                f"pieces, the encoder embeddings of {rows}; take the "
+                "vocabulary that belongs to the encoder"
+            )
+
     @property
     def embedding_weights(self):
         """The trainable weights of the first half."""
@@ -314,9 +338,11 @@ def _load(folder, backbone_class, family, load_weights, settings):
                 str(source), load_weights=load_weights, **settings
             )
     except (
+        ArithmeticError,
         AttributeError,
-        KeyError,
+        LookupError,
         OSError,
+        RuntimeError,
         TypeError,
         ValueError,
         safetensors.SafetensorError,

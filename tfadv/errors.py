@@ -21,3 +21,10 @@ class InputError(ValueError):
 
 class NotFiniteLossError(InputError):
     """Training ended because its loss was NaN or infinite."""
+
+
+class TerminatedError(Exception):
+    """SIGTERM ended training, which has left a backup to go on from.
+
+    The message is one line; the binaries print it and exit with code 143.
+    """

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from tfadv.data import batching
 
@@ -30,7 +31,15 @@ def evaluate(classifier, tokenized, batch_size=32, verbose=0):
     ```
     """
     batches = batching.evaluation_batches(tokenized, batch_size)
-    logits = classifier.predict(batches, verbose=verbose)
+    # Keras' `predict` would share out the batches among replicas.
+    predict = tf.function(
+        lambda x: classifier(x, training=False),
+        input_signature=batches.element_spec[:1],
+        autograph=False,
+    )
+    # `None`: no bar where nobody watches, for stderr is for errors.
+    progress = tqdm(batches, "evaluating", disable=not verbose or None)
+    logits = np.concatenate([predict(x).numpy() for x, _ in progress])
     labels = tokenized.labels[tokenized.order_by_length()]
     predicted = np.argmax(logits, axis=1)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)

@@ -4,6 +4,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from tfadv import replicas
+
 DTYPES = ("float32", "bfloat16")
 # Rows in float32 at a time while scoring: 24 MB at 768 dimensions.
 _ROWS_AT_ONCE = 8192
@@ -21,6 +23,10 @@ class MemoryBank:
     The bank draws negatives; losses on their scores are elsewhere
     (`tfadv.objectives.contrastive_losses`).
 
+    Where several replicas train, each has the whole bank, and a row that is
+    written on one of them is written on all. Sharded, each holds an equal
+    part of the rows instead, and draws and scores those alone.
+
     Args:
         labels: int array of shape `[examples]`, the class of every training
             example.
@@ -29,9 +35,17 @@ class MemoryBank:
             of another class.
         momentum: float, M.
         dtype: string: `"float32"` or `"bfloat16"`, of the tables alone.
+        sharded: bool, whether each replica holds a part of the rows. The bank
+            must then be built in the scope of its strategy.
+
+    Attributes:
+        clean: `tf.Variable` of shape `[rows, hidden]`.
+        adversarial: `tf.Variable` of shape `[rows, hidden]`.
+        rows: int, how many rows a replica holds.
 
     Raises:
-        ValueError: a setting is out of its range, or there is one class only.
+        ValueError: a setting is out of its range, there is one class only, or
+            one replica shall hold a part.
 
     Example:
 
@@ -54,6 +68,7 @@ class MemoryBank:
         num_negatives=16000,
         momentum=0.5,
         dtype="float32",
+        sharded=False,
     ):
         labels = np.asarray(labels, np.int32)
         if num_negatives is not None and num_negatives < 1:
@@ -77,11 +92,21 @@ class MemoryBank:
                 f"negatives. Received: {len(classes)} class(es) in "
                 f"{len(labels)} labels"
             )
+        if sharded and replicas.count() == 1:
+            raise ValueError(
+                "`sharded` needs several replicas, and the bank to be built in "
+                "the scope of their strategy. Received: sharded=True with one "
+                "replica"
+            )
         self.labels = labels
         self.hidden_dim = hidden_dim
         self.num_negatives = num_negatives
         self.momentum = float(momentum)
         self.dtype = dtype
+        self.sharded = bool(sharded)
+        self.rows = self.rows_held(len(labels), sharded)
+        self._classes = classes
+        self._strategy = tf.distribute.get_strategy()
         self.clean = self._table("clean")
         self.adversarial = self._table("adversarial")
         fewest = len(labels) - counts.max()
@@ -95,6 +120,11 @@ class MemoryBank:
             )
 
     @staticmethod
+    def rows_held(num_examples, sharded=False):
+        """Returns how many rows a replica of the current strategy holds."""
+        return -(-num_examples // (replicas.count() if sharded else 1))
+
+    @staticmethod
     def memory(num_examples, hidden_dim, dtype="float32"):
         """Returns the bytes that both tables take."""
         return 2 * num_examples * hidden_dim * tf.dtypes.as_dtype(dtype).size
@@ -102,30 +132,65 @@ class MemoryBank:
     def __len__(self):
         return len(self.labels)
 
-    def write(self, index, clean, adversarial):
+    @property
+    def variables(self):
+        """The tables as variables, of a sharded bank those of all replicas."""
+        tables = (self.clean, self.adversarial)
+        return [v for t in tables for v in self._shards(t)]
+
+    def numpy(self, table):
+        """Returns all rows of a table, wherever they are.
+
+        Args:
+            table: `self.clean` or `self.adversarial`.
+
+        Returns:
+            array of shape `[examples, hidden]`.
+        """
+        shards = [shard.numpy() for shard in self._shards(table)]
+        return np.concatenate(shards)[: len(self)]
+
+    def assign(self, table, rows):
+        """Sets all rows of a table, wherever they are.
+
+        Args:
+            table: `self.clean` or `self.adversarial`.
+            rows: array of shape `[examples, hidden]`.
+        """
+        rows = tf.cast(rows, self.dtype)
+        shards = self._shards(table)
+        rows = tf.pad(rows, [[0, self.rows * len(shards) - len(self)], [0, 0]])
+        for shard, part in zip(
+            shards, tf.split(rows, len(shards)), strict=True
+        ):
+            shard.assign(part)
+
+    def write(self, index, clean, adversarial, sample_weight=None):
         """Sets rows, as the banks' filling does.
 
         Args:
             index: int tensor of shape `[batch]`, without repeats.
             clean: tensor of shape `[batch, hidden]`.
             adversarial: tensor of shape `[batch, hidden]`.
+            sample_weight: tensor of shape `[batch]`, or `None`. Rows of
+                weight 0 are left out.
         """
-        for table, rows in (
-            (self.clean, clean),
-            (self.adversarial, adversarial),
-        ):
-            rows = tf.cast(rows, table.dtype)
-            table.scatter_update(tf.IndexedSlices(rows, index))
+        self._set(*self._found(index, clean, adversarial, sample_weight))
 
-    def update(self, index, clean, adversarial):
+    def update(self, index, clean, adversarial, sample_weight=None):
         """Moves rows towards new representations: Eq. 5.
 
         Args:
             index: int tensor of shape `[batch]`, without repeats.
             clean: tensor of shape `[batch, hidden]`.
             adversarial: tensor of shape `[batch, hidden]`.
+            sample_weight: tensor of shape `[batch]`, or `None`. Rows of
+                weight 0 are left out.
         """
-        self.write(
+        index, clean, adversarial = self._found(
+            index, clean, adversarial, sample_weight
+        )
+        self._set(
             index,
             self._averaged(self.clean, index, clean),
             self._averaged(self.adversarial, index, adversarial),
@@ -138,24 +203,35 @@ class MemoryBank:
         drawn for together share their negatives.
 
         Args:
-            labels: int tensor of shape `[batch]`.
-            seed: int tensor of shape `[2]`. Unused where all are taken.
+            labels: int tensor of shape `[batch]`, of the bank's classes.
+            seed: int tensor of shape `[2]`, the same on all replicas. Unused
+                where all are taken.
 
         Returns:
-            bool tensor of shape `[batch, examples]`: which rows are drawn.
+            bool tensor of shape `[batch, rows]`: which of the rows that this
+            replica holds are drawn.
         """
-        labels = tf.cast(labels, tf.int32)[:, None]
+        classes = tf.constant(self._classes)[:, None]
         if self.num_negatives is None:
-            return labels != self.labels
-        # The first m of another class, in a random order of all rows.
-        order = tf.argsort(tf.random.stateless_uniform([len(self)], seed))
-        others = labels != tf.gather(self.labels, order)
-        rank = tf.cumsum(tf.cast(others, tf.int32), axis=1)
-        drawn = others & (rank <= self.num_negatives)
-        return tf.gather(drawn, tf.math.invert_permutation(order), axis=1)
+            drawn = classes != self.labels
+        else:
+            # The first m of another class, in a random order of all rows.
+            order = tf.argsort(tf.random.stateless_uniform([len(self)], seed))
+            others = classes != tf.gather(self.labels, order)
+            rank = tf.cumsum(tf.cast(others, tf.int32), axis=1)
+            drawn = others & (rank <= self.num_negatives)
+            order = tf.math.invert_permutation(order)
+            drawn = tf.gather(drawn, order, axis=1)
+        if self.sharded:
+            filling = self.rows * replicas.count() - len(self)
+            drawn = tf.pad(drawn, [[0, 0], [0, filling]])
+            drawn = tf.slice(drawn, [0, self._first()], [-1, self.rows])
+        is_class = tf.cast(labels, tf.int32)[:, None] == self._classes
+        which = tf.argmax(tf.cast(is_class, tf.int32), axis=1)
+        return tf.gather(drawn, which)
 
     def score(self, table, vectors):
-        """Computes the cosines of vectors with every row of a table.
+        """Computes the cosines of vectors with every row this replica holds.
 
         Rows are read a block at a time, in both directions: neither a copy of
         the table nor a tensor of `[batch, negatives, hidden]` comes about.
@@ -166,15 +242,17 @@ class MemoryBank:
             vectors: float32 tensor of shape `[batch, hidden]`.
 
         Returns:
-            float32 tensor of shape `[batch, examples]`.
+            float32 tensor of shape `[batch, rows]`.
         """
-        rows = min(_ROWS_AT_ONCE, len(self))
-        blocks = -(-len(self) // rows)
+        rows = min(_ROWS_AT_ONCE, self.rows)
+        blocks = -(-self.rows // rows)
+
+        table = replicas.own_copy(table)
 
         def read(block):
             # The last block is filled up with the last row.
-            index = tf.minimum(block * rows + tf.range(rows), len(self) - 1)
-            return tf.cast(table.sparse_read(index), tf.float32)
+            index = tf.minimum(block * rows + tf.range(rows), self.rows - 1)
+            return tf.cast(tf.gather(table, index), tf.float32)
 
         def forward(vectors, block):
             block = read(block)
@@ -199,7 +277,7 @@ class MemoryBank:
             )
 
             def gradient(upstream):
-                filling = blocks * rows - len(self)
+                filling = blocks * rows - self.rows
                 upstream = tf.pad(upstream, [[0, 0], [0, filling]])
                 upstream = tf.reshape(upstream, [-1, blocks, rows]) * inverse
                 return tf.foldl(
@@ -211,19 +289,53 @@ class MemoryBank:
                     parallel_iterations=1,
                 )
 
-            return scores[:, : len(self)], gradient
+            return scores[:, : self.rows], gradient
 
         return cosines(tf.nn.l2_normalize(vectors, axis=1))
 
     def _table(self, name):
+        aggregation = tf.VariableAggregation
         return tf.Variable(
-            tf.zeros([len(self), self.hidden_dim], self.dtype),
+            tf.zeros([self.rows, self.hidden_dim], self.dtype),
             trainable=False,
             name=name,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            # Without aggregation a replica writes its own copy alone.
+            aggregation=aggregation.NONE
+            if self.sharded
+            else aggregation.ONLY_FIRST_REPLICA,
         )
 
+    def _shards(self, table):
+        if not self.sharded:
+            return [table]
+        return list(self._strategy.experimental_local_results(table))
+
+    def _first(self):
+        return replicas.number() * self.rows
+
+    def _found(self, index, clean, adversarial, sample_weight):
+        """Collects what all replicas have found for the rows held here."""
+        found = [tf.convert_to_tensor(v) for v in (index, clean, adversarial)]
+        if sample_weight is not None:
+            counts = tf.reshape(sample_weight, [-1]) != 0
+            found = [tf.boolean_mask(values, counts) for values in found]
+        found = replicas.Share(tf.shape(found[0])[0]).gather(found)
+        if self.sharded:
+            shard = found[0] // self.rows == replicas.number()
+            found = [tf.boolean_mask(values, shard) for values in found]
+            found[0] -= self._first()
+        return found
+
+    def _set(self, index, clean, adversarial):
+        for table, rows in (
+            (self.clean, clean),
+            (self.adversarial, adversarial),
+        ):
+            rows = tf.cast(rows, table.dtype)
+            table.scatter_update(tf.IndexedSlices(rows, index))
+
     def _averaged(self, table, index, new):
-        old = tf.cast(table.sparse_read(index), tf.float32)
+        old = tf.gather(replicas.own_copy(table), index)
+        old = tf.cast(old, tf.float32)
         new = tf.cast(new, tf.float32)
         return self.momentum * old + (1.0 - self.momentum) * new

@@ -27,6 +27,7 @@ class Contrastive:
         num_negatives: int, or `None` for all.
         momentum: float.
         bank_dtype: string, `"float32"` or `"bfloat16"`.
+        bank_sharding: bool, whether each replica holds a part of the bank.
         start_step: int. The step before which the memory bank is filled and
             the objective joins; `None` to go by `start_epoch`.
         start_epoch: float, the same in epochs.
@@ -38,6 +39,7 @@ class Contrastive:
     num_negatives: int | None = 16000
     momentum: float = 0.5
     bank_dtype: str = "float32"
+    bank_sharding: bool = False
     start_step: int | None = None
     start_epoch: float = 1.0
 
@@ -125,7 +127,12 @@ def build_objectives(description, hidden_dim, labels=None, seed=None):
         settings = dict(description["contrastive"])
         for name in ("start_step", "start_epoch"):
             settings.pop(name)
-        _check_bank_memory(len(labels), hidden_dim, settings["bank_dtype"])
+        _check_bank_memory(
+            len(labels),
+            hidden_dim,
+            settings["bank_dtype"],
+            settings["bank_sharding"],
+        )
         objectives.append(ContrastiveObjective(labels, seed=seed, **settings))
     if "reconstruction" in description:
         objectives.append(
@@ -134,16 +141,20 @@ def build_objectives(description, hidden_dim, labels=None, seed=None):
     return objectives
 
 
-def _check_bank_memory(num_examples, hidden_dim, dtype):
+def _check_bank_memory(num_examples, hidden_dim, dtype, sharded):
     """Says what the memory bank takes, and refuses one that cannot fit."""
+    from tfadv import replicas
     from tfadv.memory_bank import MemoryBank
 
-    needed = MemoryBank.memory(num_examples, hidden_dim, dtype) / 2**20
+    rows = MemoryBank.rows_held(num_examples, sharded)
+    needed = MemoryBank.memory(rows, hidden_dim, dtype) / 2**20
     free = psutil.virtual_memory().available / 2**20
     what = (
-        f"CARL's memory bank: 2 x {num_examples:,} x {hidden_dim} {dtype}, "
+        f"CARL's memory bank: 2 x {rows:,} x {hidden_dim} {dtype}, "
         f"{needed:,.1f} MiB"
     )
+    if replicas.count() > 1:
+        what += f" on each of {replicas.count()} replicas"
     if needed > free:
         smaller = "" if dtype == "bfloat16" else "--bank_dtype=bfloat16, "
         raise InputError(

@@ -5,7 +5,8 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfadv import perturbation
+from tfadv import perturbation, replicas
+from tfadv.objectives.objective import weighted_mean
 
 
 class AdversarialStep(typing.NamedTuple):
@@ -50,13 +51,15 @@ class Passes:
         x: dict, as the classifier's `call` takes it.
         y: labels, as the compiled loss takes them.
         sample_weight: tensor of shape `[batch]`, or `None`.
+        share: `tfadv.replicas.Share`, where this batch is one replica's share
+            of a larger one.
 
     Reference:
      - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
      - CARL and RAR paper, Eq. 6 and 7
     """
 
-    def __init__(self, classifier, x, y, sample_weight=None):
+    def __init__(self, classifier, x, y, sample_weight=None, share=None):
         self._classifier = classifier
         self._adversary = classifier.adversary.at(
             classifier.optimizer.iterations
@@ -65,6 +68,7 @@ class Passes:
         self._y = y
         self._sample_weight = sample_weight
         self._mask = x["padding_mask"]
+        self._share = share or replicas.Share(tf.shape(self._mask)[0])
         self._looked_up = classifier.encoder.embedding_weights
         # All weights behind the lookup.
         self._weights = without(classifier.trainable_weights, self._looked_up)
@@ -150,11 +154,15 @@ class Passes:
 
     def _initial_delta(self):
         classifier = self._classifier
-        return self._adversary.initialize(
-            self._mask,
+        mask = self._mask
+        # A random start is drawn for the whole batch, as one replica would.
+        drawn = self._adversary.init_magnitude != 0
+        delta = self._adversary.initialize(
+            self._share.gather(mask) if drawn else mask,
             classifier.encoder.embedding_dim,
             classifier.seed_generator,
         )
+        return self._share.own(delta) if drawn else delta
 
     def _forward(self, delta):
         """Returns the outputs on perturbed embeddings, and their loss."""
@@ -218,7 +226,6 @@ class Passes:
             steps - 1,
         )
         clean = clean_pass.outputs if clean_pass else {}
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         with tf.GradientTape() as tape:
             tape.watch((delta, clean))
             adversarial, loss = self._forward(delta)
@@ -235,7 +242,7 @@ class Passes:
             auxiliary = tf.add_n(
                 [o.weight * losses[o.name] for o in objectives]
             )
-            scaled = self._scaled(loss / steps + auxiliary / replicas)
+            scaled = self._scaled(loss / steps + auxiliary / replicas.count())
         gradients, tied, upstream = tape.gradient(
             scaled, ([delta, *self._weights], self._looked_up, clean)
         )
@@ -259,11 +266,12 @@ class Passes:
 
     def _noted(self, statistics, index, loss, logits, delta):
         """Writes a pass's row of the statistics."""
+        weights = self._share.weights()
         row = tf.stack(
             [
                 unscale_for_replicas(loss),
-                _accuracy(self._y, logits),
-                tf.reduce_mean(perturbation.norm(delta)),
+                weighted_mean(_right(self._y, logits), weights),
+                weighted_mean(perturbation.norm(delta), weights),
             ]
         )
         return tf.tensor_scatter_nd_update(statistics, [[index]], [row])
@@ -395,8 +403,7 @@ def without(variables, others):
 
 def unscale_for_replicas(loss):
     """Undoes the division by the number of replicas inside a Keras loss."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return tf.cast(loss, tf.float32) * float(replicas)
+    return tf.cast(loss, tf.float32) * float(replicas.count())
 
 
 def _zeros(weight):
@@ -411,10 +418,10 @@ def _added(totals, gradients):
     ]
 
 
-def _accuracy(y, y_pred):
-    """Measures the share of right classes; labels are numbers or one-hot."""
+def _right(y, y_pred):
+    """Tells with 1 which classes are right; labels are numbers or one-hot."""
     y = tf.convert_to_tensor(y)
     if y.shape.rank == 2 and y.shape[1] == y_pred.shape[1]:
         y = tf.argmax(y, axis=1)
     y = tf.cast(tf.reshape(y, [-1]), tf.int64)
-    return tf.reduce_mean(tf.cast(tf.argmax(y_pred, axis=1) == y, tf.float32))
+    return tf.cast(tf.argmax(y_pred, axis=1) == y, tf.float32)

@@ -83,7 +83,7 @@ def read_config(folder):
             "a Hugging Face checkpoint (config.json, model.safetensors, "
             "vocabulary) or of a KerasHub preset"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"--encoder: {path} cannot be read as JSON ({error}); copy it "
             "anew from where the encoder comes from"

@@ -73,25 +73,7 @@ def check_flags(folder, flags):
     Raises:
         InputError: they differ; the message names the first differences.
     """
-    path = pathlib.Path(folder) / FLAGS
-    if not path.exists():
-        return
-    stored = _by_name(path.read_text(encoding="utf-8"))
-    given = _by_name(flags)
-    names = sorted(
-        name
-        for name in stored.keys() | given.keys()
-        if stored.get(name) != given.get(name)
-    )
-    if names:
-        differences = "; ".join(
-            f"{_told(name, given)}, where the search has {_told(name, stored)}"
-            for name in names[:3]
-        )
-        raise InputError(
-            f"--output_dir={folder} holds another search: {differences}; give "
-            "the same flags to resume it, another folder, or --overwrite"
-        )
+    run_folder.check_flags(pathlib.Path(folder) / FLAGS, flags, "search")
 
 
 def claim(folder, flags, overwrite):
@@ -261,16 +243,6 @@ def picture(trials):
     growth.set_xlabel("trial")
     growth.set_title("best objective so far")
     return figure
-
-
-def _by_name(flags):
-    """Takes a flagfile's lines apart: name -> line."""
-    lines = [line for line in flags.splitlines() if line.startswith("--")]
-    return {line.removeprefix("--").partition("=")[0]: line for line in lines}
-
-
-def _told(name, lines):
-    return lines.get(name, f"no --{name}")
 
 
 def _cell(value, form):

@@ -1,18 +1,30 @@
 """A training run, from a dataset and an encoder's name to a run folder."""
 
 import dataclasses
+import hashlib
 import pathlib
 import shutil
-import time
+import tempfile
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from tfadv import callbacks, evaluation, methods, pretrained, run_folder
+from tfadv import (
+    callbacks,
+    evaluation,
+    hugging_face,
+    methods,
+    pretrained,
+    replicas,
+    run_folder,
+)
 from tfadv.adversary import FreeLB
+from tfadv.backup import Backup
 from tfadv.data import batching, split_ids
 from tfadv.errors import InputError
 from tfadv.objectives.contrastive import ContrastiveObjective
+from tfadv.objectives.reconstruction import ReconstructionObjective
 from tfadv.schedules import LinearDecayWithWarmup
 from tfadv.tokenization import Tokenizer
 
@@ -43,6 +55,13 @@ class Settings:
         warmup_proportion: float, the share of the steps for the warm-up.
         seed: int, for the order of the texts, the new weights, dropout and
             random starts.
+        strategy: string: `"none"`, `"mirrored"` or `"multi_worker"`, see
+            `tfadv.replicas.strategy`. The batch is shared out among the
+            replicas; but for the dropout masks the results are the same.
+        deterministic: bool, whether TensorFlow may use but such operations as
+            give the same bits whenever they are run, in this whole process.
+        backup_seconds: float, the time between two backups, see
+            `tfadv.backup`; 0 for none.
     """
 
     method: str = "freelb"
@@ -63,6 +82,9 @@ class Settings:
     learning_rate_schedule: str = "constant"
     warmup_proportion: float = 0.1
     seed: int = 0
+    strategy: str = "none"
+    deterministic: bool = False
+    backup_seconds: float = 60.0
 
 
 def train(dataset, settings, output_dir, flags="", overwrite=False):
@@ -70,6 +92,10 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
 
     After every epoch the classifier is measured on the dev split; the weights
     of the best epoch are kept, and tested.
+
+    Where the folder holds a run that was cut off, and its texts, settings and
+    flags are the same, training goes on from its last backup, and ends as if
+    it had never stopped.
 
     Args:
         dataset: `tfadv.data.examples.TextDataset`.
@@ -83,6 +109,7 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
 
     Raises:
         InputError: bad input, or a loss that is not finite.
+        TerminatedError: SIGTERM has ended training; call this again to go on.
 
     Example:
 
@@ -93,9 +120,23 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
     ```
     """
     folder = pathlib.Path(output_dir)
-    run_folder.check_output(folder, overwrite)
     methods.check_method(settings.method)
+    # Before TensorFlow does anything else: machines find together only then.
+    strategy = replicas.strategy(settings.strategy)
+    with strategy.scope():
+        if replicas.is_chief():
+            run_folder.check_output(folder, overwrite, flags)
+            return _train(dataset, settings, folder, flags, overwrite)
+        # All machines do the same; what the others write is not kept.
+        with tempfile.TemporaryDirectory() as own:
+            own = pathlib.Path(own) / "run"
+            return _train(dataset, settings, own, flags, overwrite, folder)
+
+
+def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
     keras.utils.set_random_seed(settings.seed)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     encoder_folder = pretrained.resolve(settings.encoder)
     tokenizer = Tokenizer.from_pretrained(encoder_folder, settings.max_length)
     description = {
@@ -136,13 +177,10 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
         train_labels=dataset.train.labels,
         seed=settings.seed,
     )
-    positions = classifier.encoder.max_sequence_length
-    if settings.max_length > positions:
-        raise InputError(
-            f"--max_length={settings.max_length}: the encoder "
-            f"{settings.encoder} reads at most {positions} tokens; give "
-            "that or less"
-        )
+    classifier.encoder.check_tokenizer(
+        tokenizer, f"--encoder={settings.encoder}"
+    )
+    _start_reconstruction(classifier, encoder_folder)
     splits = {
         name: batching.tokenize(split, tokenizer, name)
         for name in ("train", "dev", "test")
@@ -157,29 +195,39 @@ def train(dataset, settings, output_dir, flags="", overwrite=False):
         jit_compile=False,
     )
     _make_variables(classifier)
-    run_folder.create(folder, description, flags)
-    try:
-        shutil.copy(
-            encoder_folder / "config.json", _made(folder / run_folder.ENCODER)
-        )
-        tokenizer.save(folder / run_folder.ENCODER)
-        if dataset.ids:
-            run_folder.write_json(
-                folder / run_folder.SPLIT_IDS, split_ids.describe(dataset)
+    with run_folder.claimed(folder):
+        # Again, for another process may have come first.
+        resumed = run_folder.check_output(folder, overwrite, flags)
+        if settings.strategy == "multi_worker":
+            resumed = _as_the_chief(resumed, folder, chief_folder)
+        try:
+            if not resumed:
+                run_folder.create(folder, description, flags)
+                _write_inputs(folder, dataset, encoder_folder, tokenizer)
+            return _fit(
+                classifier,
+                splits,
+                settings,
+                folder,
+                _identity(settings, description, dataset),
+                steps_per_epoch,
+                total_steps,
+                contrastive_start,
+                resumed,
             )
-        results = _fit(
-            classifier,
-            splits,
-            settings,
-            folder,
-            steps_per_epoch,
-            total_steps,
-            contrastive_start,
-        )
-        run_folder.write_json(folder / run_folder.RESULTS, results)
-    except OSError as error:
-        raise run_folder.unwritable(folder, error) from error
-    return results
+        except (OSError, tf.errors.OpError) as error:
+            # TensorBoard's writer has no OSError.
+            logs = str(folder / run_folder.TENSORBOARD)
+            if isinstance(error, tf.errors.OpError) and logs not in str(error):
+                if settings.strategy != "multi_worker":
+                    raise
+                reason = str(error).strip().split("\n")[-1]
+                raise InputError(
+                    f"--strategy=multi_worker: training ended, as it does "
+                    f"when a worker is gone ({reason[:200]}); start the same "
+                    "command on all machines: it goes on from the last backup"
+                ) from error
+            raise run_folder.unwritable(folder, error) from error
 
 
 def _fit(
@@ -187,11 +235,15 @@ def _fit(
     splits,
     settings,
     folder,
+    identity,
     steps_per_epoch,
     total_steps,
     contrastive_start,
+    resumed,
 ):
-    best = callbacks.BestWeights(folder / run_folder.WEIGHTS)
+    best = callbacks.BestWeights(
+        folder / run_folder.WEIGHTS, waiting_room=folder / run_folder.BACKUP
+    )
     timer = callbacks.StepTimer()
     dev = None
     if "dev" in splits:
@@ -205,35 +257,52 @@ def _fit(
         for objective in classifier.objectives
         if isinstance(objective, ContrastiveObjective)
     ]
-    start = time.perf_counter()
-    classifier.fit(
-        batching.training_batches(
-            splits["train"],
-            settings.batch_size,
-            settings.seed,
-            settings.epochs,
+    all_callbacks = [
+        # Before the timer, which is for training steps alone.
+        *objective_starts,
+        timer,
+        callbacks.StopOnNaN(),
+        callbacks.StopAtStep(total_steps),
+        # Before the files, which are for those who look at whole epochs.
+        callbacks.PassSummaries(folder / run_folder.TENSORBOARD / "passes"),
+        keras.callbacks.TensorBoard(
+            folder / run_folder.TENSORBOARD, write_graph=False
         ),
-        steps_per_epoch=steps_per_epoch,
-        epochs=-(-total_steps // steps_per_epoch),
-        # The batches are shuffled already.
-        shuffle=False,
-        validation_data=dev,
-        callbacks=[
-            # Before the timer, which is for training steps alone.
-            *objective_starts,
-            timer,
-            callbacks.StopOnNaN(),
-            callbacks.StopAtStep(total_steps),
-            # Before the files, which are for those who look at whole epochs.
-            callbacks.PassSummaries(folder / run_folder.TENSORBOARD / "passes"),
-            keras.callbacks.TensorBoard(
-                folder / run_folder.TENSORBOARD, write_graph=False
-            ),
-            callbacks.MetricsFile(folder / run_folder.METRICS),
-            best,
-        ],
+        callbacks.MetricsFile(folder / run_folder.METRICS),
+        best,
+    ]
+    backup = Backup(
+        folder,
+        classifier,
+        all_callbacks,
+        identity,
+        steps_per_epoch,
+        total_steps,
+        settings.backup_seconds,
     )
-    seconds = time.perf_counter() - start
+    if resumed:
+        backup.restore()
+    with backup.sigterm_ends_training():
+        # Twice where the first epoch is the rest of one.
+        while backup.updates < total_steps:
+            epoch, done = divmod(backup.updates, steps_per_epoch)
+            classifier.fit(
+                batching.training_batches(
+                    splits["train"],
+                    settings.batch_size,
+                    settings.seed,
+                    settings.epochs,
+                    skip=backup.updates,
+                ),
+                steps_per_epoch=steps_per_epoch - done,
+                initial_epoch=epoch,
+                epochs=-(-total_steps // steps_per_epoch),
+                # The batches are shuffled already.
+                shuffle=False,
+                validation_data=dev,
+                callbacks=[*all_callbacks, backup],
+            )
+    seconds = backup.train_seconds
     run_folder.kept_part(classifier).load_weights(best.path)
     results = {
         "method": settings.method,
@@ -262,7 +331,76 @@ def _fit(
         results["test_accuracy"] = evaluation.evaluate(
             classifier, splits["test"], settings.batch_size
         )["accuracy"]
+    run_folder.write_json(folder / run_folder.RESULTS, results)
+    backup.delete()
     return results
+
+
+def _as_the_chief(resumed, folder, chief_folder):
+    """Lets all machines begin where the first one does.
+
+    Args:
+        resumed: bool, whether this machine has a backup to go on from.
+        folder: path, of this machine's run.
+        chief_folder: path of the first machine's; `None` on that machine.
+
+    Returns:
+        bool, whether the first machine has a backup.
+    """
+    resumed = bool(replicas.told_by_chief(int(resumed)))
+    if resumed and chief_folder is not None:
+        try:
+            shutil.copytree(chief_folder, folder, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            raise InputError(
+                f"--output_dir={chief_folder}: cannot read the first worker's "
+                f"backup there ({str(error)[:200]}); give a folder that all "
+                "machines see"
+            ) from error
+    # The first one waits, before it writes another backup.
+    replicas.told_by_chief(0)
+    return resumed
+
+
+def _write_inputs(folder, dataset, encoder_folder, tokenizer):
+    """Writes what a run has besides its flags before it trains."""
+    shutil.copy(
+        encoder_folder / "config.json", _made(folder / run_folder.ENCODER)
+    )
+    tokenizer.save(folder / run_folder.ENCODER)
+    if dataset.ids:
+        run_folder.write_json(
+            folder / run_folder.SPLIT_IDS, split_ids.describe(dataset)
+        )
+
+
+def _identity(settings, description, dataset):
+    """Tells what makes a run another one if it changes."""
+    settings = dataclasses.asdict(settings)
+    del settings["backup_seconds"]
+    digest = hashlib.sha256()
+    for name in ("train", "dev", "test"):
+        split = getattr(dataset, name)
+        if split is not None:
+            for text in split.texts:
+                digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+            digest.update(np.asarray(split.labels, np.int32).tobytes())
+        digest.update(name.encode())
+    return {
+        **settings,
+        **description,
+        "sha256_of_texts": digest.hexdigest(),
+    }
+
+
+def _start_reconstruction(classifier, encoder_folder):
+    """Starts RAR from the encoder's own masked-LM head, if there is one."""
+    for objective in classifier.objectives:
+        if isinstance(objective, ReconstructionObjective):
+            arrays = hugging_face.masked_lm_head(encoder_folder)
+            if arrays is not None:
+                objective.load_head(arrays)
+                print("RAR's head starts from the checkpoint's masked-LM head")
 
 
 def _make_variables(classifier):
@@ -273,7 +411,9 @@ def _make_variables(classifier):
     classifier.optimizer.build(classifier.trainable_variables)
     labels = np.zeros([1], np.int32)
     logits = np.zeros([1, classifier.num_classes], np.float32)
-    classifier.compute_metrics(None, labels, logits)
+    classifier.distribute_strategy.run(
+        lambda: classifier.compute_metrics(None, labels, logits)
+    )
     classifier.reset_metrics()
 
 

@@ -25,7 +25,9 @@ from sklearn.exceptions import ConvergenceWarning
 from tfadv import methods, robustness, run_folder, search_folder, training
 from tfadv.adversary import FreeLB
 from tfadv.data.examples import Examples
+from tfadv.encoder import Encoder
 from tfadv.errors import InputError, NotFiniteLossError
+from tfadv.tokenization import Tokenizer
 
 # The arguments of `FreeLB` that are searched.
 NAMES = ("init_magnitude", "step_size", "max_norm", "steps")
@@ -143,6 +145,7 @@ def search(
     try:
         if role != "worker":
             search_folder.check_output(folder, flags, overwrite)
+            _check_encoder(settings)
             search_folder.claim(folder, flags, overwrite)
         tuner = _Tuner(dataset, settings, tuning, folder, train_flags)
         if role == "worker":
@@ -449,7 +452,10 @@ class _Tuner(base_tuner.BaseTuner):
         adversary = FreeLB(
             **{**self._settings.adversary.get_config(), **values}
         )
-        settings = dataclasses.replace(self._settings, adversary=adversary)
+        # A trial that was cut off begins anew: it has no need of backups.
+        settings = dataclasses.replace(
+            self._settings, adversary=adversary, backup_seconds=0.0
+        )
         changes = _as_flags(values)
         if share < _SHARES:
             updates = _updates(self._dataset, settings, share)
@@ -597,9 +603,11 @@ def _check(dataset, settings, tuning):
             f"--tune_max_norm={tuning.max_norm}: every random start would lie "
             "outside of the ball; lower the first or raise the second"
         )
-    objectives = methods.OBJECTIVES[settings.method]
-    if tuning.fine_search == "hyperband" and "contrastive" in objectives:
-        spe = -(-len(dataset.train) // settings.batch_size)
+    if "contrastive" not in methods.OBJECTIVES[settings.method]:
+        return
+    spe = -(-len(dataset.train) // settings.batch_size)
+    settings.contrastive.first_step(spe, _updates(dataset, settings))
+    if tuning.fine_search == "hyperband":
         try:
             settings.contrastive.first_step(
                 spe, _updates(dataset, settings, share=1)
@@ -609,6 +617,15 @@ def _check(dataset, settings, tuning):
                 "--fine_search=hyperband also trains with a ninth of the "
                 f"updates, but {error}; or take --fine_search=bayesian"
             ) from None
+
+
+def _check_encoder(settings):
+    """Refuses an encoder that no trial could be trained with."""
+    encoder = Encoder.from_pretrained(settings.encoder)
+    encoder.check_tokenizer(
+        Tokenizer.from_pretrained(settings.encoder, settings.max_length),
+        f"--encoder={settings.encoder}",
+    )
 
 
 def _reason(error):

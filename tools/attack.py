@@ -7,6 +7,8 @@ representations.npz and, for HotFlip, hotflip.jsonl with the adversaries.
   python -m tools.attack --run_dir=runs/freelb --epsilons=0.05,0.1,0.2
 """
 
+import functools
+import io
 import pathlib
 
 from tfadv import command_line
@@ -41,7 +43,8 @@ def main():
         trained,
         examples,
         robustness.epsilons(),
-        progress=tqdm.tqdm,
+        # No bars where nobody watches: stderr is for errors.
+        progress=functools.partial(tqdm.tqdm, disable=None),
         **attack.settings(),
     )
     results = {
@@ -57,14 +60,16 @@ def main():
         flips = hotflip.attack(
             examples,
             progress=lambda batches, total: tqdm.tqdm(
-                batches, "HotFlip", total=total
+                batches, "HotFlip", total=total, disable=None
             ),
         )
         results["hotflip"] = hotflip.summary(flips)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(
-            output_dir / run_folder.REPRESENTATIONS, **representations
+        file = io.BytesIO()
+        np.savez_compressed(file, **representations)
+        run_folder.write_bytes(
+            output_dir / run_folder.REPRESENTATIONS, file.getvalue()
         )
         if flips:
             run_folder.write_lines(output_dir / run_folder.HOTFLIP, flips)

@@ -22,7 +22,7 @@ def main():
 
     folder = pathlib.Path(run.RUN_DIR.value)
     description = run_folder.read_description(folder)
-    if "reconstruction" not in description["objectives"]:
+    if "reconstruction" not in description.get("objectives", {}):
         raise InputError(
             f"--run_dir={folder}: a {description['method']} run has no "
             "reconstruction head; give a run of --method=rar or carl_rar"
@@ -55,7 +55,7 @@ def main():
         reconstruct.EPSILON.value,
         victim=victim and run_folder.load(victim, flag),
         progress=lambda batches, total: tqdm.tqdm(
-            batches, "attacking", total=total
+            batches, "attacking", total=total, disable=None
         ),
         **attack.settings(),
     )

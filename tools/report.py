@@ -34,7 +34,6 @@ def main(folders):
         output.OVERWRITE.value,
     )
     try:
-        output_dir.mkdir(parents=True, exist_ok=True)
         print(page.write(folders, output_dir))
     except OSError as error:
         raise run_folder.unwritable(output_dir, error) from error

@@ -6,6 +6,9 @@ flags.cfg to run it again, metrics.jsonl, results.json and TensorBoard logs.
   python -m tools.train --flagfile=flags/experiments/movie_reviews_freelb.cfg \
       --output_dir=runs/freelb
   python -m tools.train --train_file=a.csv --dev_file=b.csv --output_dir=runs/x
+
+A run that was cut off, by whatever, goes on when the same command is given
+again.
 """
 
 import json
@@ -45,6 +48,9 @@ def settings():
         learning_rate_schedule=optimization.LEARNING_RATE_SCHEDULE.value,
         warmup_proportion=optimization.WARMUP_PROPORTION.value,
         seed=optimization.SEED.value,
+        strategy=optimization.STRATEGY.value,
+        deterministic=optimization.DETERMINISTIC.value,
+        backup_seconds=optimization.BACKUP_SECONDS.value,
     )
 
 
@@ -53,20 +59,30 @@ def main():
     # Bad data is reported before TensorFlow has loaded.
     from tfadv import run_folder
 
-    run_folder.check_output(output.OUTPUT_DIR.value, output.OVERWRITE.value)
+    folder, overwrite = output.OUTPUT_DIR.value, output.OVERWRITE.value
+    # Of several workers only the first writes there.
+    alone = optimization.STRATEGY.value != "multi_worker"
+    if alone:
+        run_folder.check_output(folder, overwrite)
     dataset = data.load_training_dataset()
+    run_flags = command_line.flagfile_text(
+        left_out=[
+            flag.name
+            for flag in (
+                output.OUTPUT_DIR,
+                output.OVERWRITE,
+                optimization.BACKUP_SECONDS,
+            )
+        ]
+    )
+    if alone:
+        run_folder.check_output(folder, overwrite, run_flags)
 
     command_line.import_tensorflow()
     from tfadv import training
 
     results = training.train(
-        dataset,
-        settings(),
-        output.OUTPUT_DIR.value,
-        flags=command_line.flagfile_text(
-            left_out=[output.OUTPUT_DIR.name, output.OVERWRITE.name]
-        ),
-        overwrite=output.OVERWRITE.value,
+        dataset, settings(), folder, flags=run_flags, overwrite=overwrite
     )
     json.dump(results, sys.stdout, indent=2)
     print()

@@ -60,7 +60,12 @@ def main():
     search_flags = command_line.flagfile_text(
         left_out=[
             flag.name
-            for flag in (output.OUTPUT_DIR, output.OVERWRITE, *_ADVERSARY)
+            for flag in (
+                output.OUTPUT_DIR,
+                output.OVERWRITE,
+                optimization.BACKUP_SECONDS,
+                *_ADVERSARY,
+            )
         ]
     )
     if role != "worker":
@@ -94,7 +99,7 @@ def _train_flags(changes):
         flag.name
         for module in (attack, output, tune)
         for flag in by_module[module.__name__]
-    ]
+    ] + [optimization.BACKUP_SECONDS.name]
     with flagsaver.flagsaver(**changes):
         return command_line.flagfile_text(left_out)
 

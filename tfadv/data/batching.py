@@ -62,7 +62,9 @@ def tokenize(examples, tokenizer, name="texts"):
         tokenizer.tokenize(
             tf.constant(examples.texts[start : start + _TEXTS_AT_ONCE])
         )
-        for start in tqdm(starts, f"tokenizing {name}", disable=len(starts) < 4)
+        for start in tqdm(
+            starts, f"tokenizing {name}", disable=len(starts) < 4 or None
+        )
     ]
     return TokenizedExamples(
         token_ids=tf.concat(parts, axis=0),
@@ -98,7 +100,7 @@ def bucket_widths(max_length):
     return widths
 
 
-def training_batches(tokenized, batch_size, seed, epochs=1):
+def training_batches(tokenized, batch_size, seed, epochs=1, skip=0):
     """Batches a split for training, newly shuffled in every epoch.
 
     Examples are shuffled, ordered by bucket and cut into batches, and the
@@ -110,6 +112,8 @@ def training_batches(tokenized, batch_size, seed, epochs=1):
         batch_size: int.
         seed: int. The same seed gives the same batches.
         epochs: int.
+        skip: int. Leaves out that many batches at the beginning, without
+            making them.
 
     Returns:
         `tf.data.Dataset` of `(inputs, labels)` over all epochs one after the
@@ -139,8 +143,9 @@ def training_batches(tokenized, batch_size, seed, epochs=1):
             lambda start: examples[start : start + batch_size]
         )
 
-    rows = tf.data.Dataset.range(epochs).flat_map(epoch_batches)
-    return _gather(rows, tokenized)
+    first, skip = divmod(skip, len(starts))
+    rows = tf.data.Dataset.range(first, epochs).flat_map(epoch_batches)
+    return _gather(rows.skip(skip), tokenized)
 
 
 def evaluation_batches(tokenized, batch_size):

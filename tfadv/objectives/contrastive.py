@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from tfadv import replicas
 from tfadv.memory_bank import MemoryBank
 from tfadv.objectives import contrastive_losses
 from tfadv.objectives.objective import Objective, weighted_mean
@@ -41,6 +42,9 @@ class ContrastiveObjective(Objective):
             batch; `None` for every example of another class.
         momentum: float, M, of the memory bank.
         bank_dtype: string, `"float32"` or `"bfloat16"`.
+        bank_sharding: bool, whether each of several replicas holds a part of
+            the bank. The classifier must then be built in the scope of their
+            `tf.distribute` strategy. The results are the same.
         weight: float, see `tfadv.objectives.objective.Objective`.
         seed: int, of the draws; `None` for a random one.
         **kwargs: passed to `keras.layers.Layer`.
@@ -77,6 +81,7 @@ class ContrastiveObjective(Objective):
         num_negatives=16000,
         momentum=0.5,
         bank_dtype="float32",
+        bank_sharding=False,
         weight=1.0,
         seed=None,
         name="contrastive",
@@ -100,6 +105,7 @@ class ContrastiveObjective(Objective):
             "momentum": momentum,
         }
         self._bank_dtype = bank_dtype
+        self._bank_sharding = bool(bank_sharding)
         self.bank = None
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -121,6 +127,7 @@ class ContrastiveObjective(Objective):
         self.bank = MemoryBank(
             hidden_dim=encoder.hidden_dim,
             dtype=self._bank_dtype,
+            sharded=self._bank_sharding,
             **self._bank_settings,
         )
         self.built = True
@@ -139,24 +146,32 @@ class ContrastiveObjective(Objective):
         Raises:
             ValueError: the batches leave out examples.
         """
+        strategy = classifier.distribute_strategy
+        distributed = strategy.experimental_distribute_dataset(batches)
 
-        # Of the batches' open shapes, so that all of them have one graph.
-        @tf.function(input_signature=batches.element_spec[:2], autograph=False)
-        def fill(x, y):
+        def fill_share(x, y):
             clean, adversarial = classifier.represent(x, y)
             index = self._index(x)
             self.bank.write(
                 index, clean["pooled_output"], adversarial["pooled_output"]
             )
-            return index
+            return replicas.Share(tf.shape(index)[0]).gather(index)
+
+        # Of the batches' open shapes, so that all of them have one graph.
+        @tf.function(
+            input_signature=distributed.element_spec[:2], autograph=False
+        )
+        def fill(x, y):
+            index = strategy.run(fill_share, args=(x, y))
+            return strategy.experimental_local_results(index)[0]
 
         missing = np.ones(len(self.bank), bool)
         total = tf.data.experimental.cardinality(batches).numpy()
         for x, y, *_ in tqdm(
-            batches,
+            distributed,
             "filling the memory bank",
             total=None if total < 0 else total,
-            disable=not verbose,
+            disable=not verbose or None,
         ):
             missing[fill(x, y).numpy()] = False
         if missing.any():
@@ -189,7 +204,13 @@ class ContrastiveObjective(Objective):
             axis=1,
         )
         positive /= self.temperature
-        labels = tf.gather(self.bank.labels, self._index(inputs))
+        index = self._index(inputs)
+        labels = tf.gather(self.bank.labels, index)
+        shards = None
+        if self.bank.sharded:
+            # Each replica scores the anchors of all with the rows it holds.
+            shards = replicas.Share(tf.shape(index)[0])
+            labels, anchors = shards.gather((labels, anchors))
         drawn = self.bank.draw(labels, self.seed_generator.next())
         # The negatives of an adversarial anchor are clean, and the reverse.
         tables = [self.bank.clean, self.bank.adversarial]
@@ -199,30 +220,38 @@ class ContrastiveObjective(Objective):
         ]
         if self.loss_name == "infonce":
             losses = [
-                contrastive_losses.infonce(positive, negatives, drawn)
+                contrastive_losses.infonce(positive, negatives, drawn, shards)
                 for negatives in scores
             ]
         else:
-            log_z = self._log_z(positive, scores, drawn)
+            log_z = self._log_z(positive, scores, drawn, sample_weight, shards)
             losses = [
-                contrastive_losses.nce(positive, negatives, drawn, log_z[i])
+                contrastive_losses.nce(
+                    positive,
+                    negatives,
+                    drawn,
+                    log_z[i],
+                    shards,
+                    len(self.bank),
+                )
                 for i, negatives in enumerate(scores)
             ]
         return weighted_mean(tf.add_n(losses), sample_weight)
 
-    def update(self, inputs, clean, adversarial):
+    def update(self, inputs, clean, adversarial, sample_weight=None):
         self.bank.update(
             self._index(inputs),
             clean["pooled_output"],
             adversarial["pooled_output"],
+            sample_weight,
         )
 
     def save_own_variables(self, store):
         store["started"] = np.array(self._started)
         store["seed"] = self.seed_generator.state.numpy()
         if self._started:
-            store["clean"] = self.bank.clean.numpy()
-            store["adversarial"] = self.bank.adversarial.numpy()
+            store["clean"] = self.bank.numpy(self.bank.clean)
+            store["adversarial"] = self.bank.numpy(self.bank.adversarial)
             store["log_z"] = self.log_z.numpy()
 
     def load_own_variables(self, store):
@@ -238,15 +267,14 @@ class ContrastiveObjective(Objective):
         if not store["started"]:
             return
         for name in ("clean", "adversarial"):
-            table = getattr(self.bank, name)
-            if store[name].shape != tuple(table.shape):
+            shape = (len(self.bank), self.bank.hidden_dim)
+            if store[name].shape != shape:
                 self._refusal = (
                     "The saved memory bank must have the shape of this one. "
-                    f"Expected: {tuple(table.shape)}. Received: "
-                    f"{store[name].shape}"
+                    f"Expected: {shape}. Received: {store[name].shape}"
                 )
                 raise ValueError(self._refusal)
-            table.assign(tf.cast(store[name], table.dtype))
+            self.bank.assign(getattr(self.bank, name), store[name])
         self.log_z.assign(store["log_z"])
         self._started = True
 
@@ -257,19 +285,39 @@ class ContrastiveObjective(Objective):
             "loss": self.loss_name,
             "temperature": self.temperature,
             "bank_dtype": self._bank_dtype,
+            "bank_sharding": self._bank_sharding,
             "seed": self._seed,
         }
 
-    def _log_z(self, positive, scores, drawn):
+    def _log_z(self, positive, scores, drawn, sample_weight, shards):
         """Returns log Z of both anchors, fixed by the first batch."""
+        counted = None
+        if sample_weight is None and shards is not None:
+            sample_weight = tf.ones_like(positive)
+        if sample_weight is not None:
+            counted = tf.reshape(sample_weight, [-1]) != 0
+            everyone = counted
+            if shards is not None:
+                numbers = tf.cast(counted, tf.int32)
+                everyone = shards.gather(numbers) == 1
+                positive, counted = shards.place((positive, numbers))
+                counted = counted == 1
+            drawn &= everyone[:, None]
         first = [
-            contrastive_losses.log_normalizer(positive, negatives, drawn)
+            contrastive_losses.log_normalizer(
+                positive, negatives, drawn, counted, len(self.bank)
+            )
             for negatives in scores
         ]
         known = tf.convert_to_tensor(self.log_z)
         first = tf.stop_gradient(tf.stack(first))
         log_z = tf.where(tf.math.is_nan(known), first, known)
-        self.log_z.assign(log_z)
+        kept = log_z
+        if counted is not None:
+            # A batch that counts nothing tells nothing.
+            number = replicas.total(tf.reduce_sum(tf.cast(counted, tf.int32)))
+            kept = tf.where(number > 0, log_z, known)
+        self.log_z.assign(kept)
         return log_z
 
     def _index(self, inputs):

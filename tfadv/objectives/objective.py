@@ -73,15 +73,21 @@ class Objective(keras.layers.Layer):
             clean: dict, the encoder's outputs on the clean embeddings and
                 `"logits"`; `None` where `needs_clean` is false.
             adversarial: dict, the same on the last adversary's embeddings.
-            sample_weight: tensor of shape `[batch]`, or `None`.
+            sample_weight: tensor of shape `[batch]`, or `None`. Where several
+                replicas train it is there, so that the average of their means
+                is the mean over the whole batch.
 
         Returns:
             Scalar: the mean over the examples, see `weighted_mean`.
         """
         raise NotImplementedError
 
-    def update(self, inputs, clean, adversarial):
-        """Changes what the objective remembers, after the gradients."""
+    def update(self, inputs, clean, adversarial, sample_weight=None):
+        """Changes what the objective remembers, after the gradients.
+
+        Takes what `loss` has taken. An example of weight 0 is none: it leaves
+        memories as they are.
+        """
 
     def get_config(self):
         return {**super().get_config(), "weight": self.weight}

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfadv.errors import InputError
 from tfadv.objectives.objective import Objective
 from tfadv.objectives.vocabulary_loss import vocabulary_cross_entropy
 
@@ -73,6 +74,45 @@ class ReconstructionObjective(Objective):
             encoder.token_embedding.embeddings
         )
         self.built = True
+
+    def head_variables(self):
+        """Names the head's variables.
+
+        Returns:
+            dict of `keras.Variable`: of the dense layer `"kernel"`, `[hidden,
+            embedding]`, and `"bias"`; of LayerNorm `"gamma"` and `"beta"`;
+            and `"vocabulary_bias"`.
+        """
+        return {
+            "kernel": self.dense.kernel,
+            "bias": self.dense.bias,
+            "gamma": self.layer_norm.gamma,
+            "beta": self.layer_norm.beta,
+            "vocabulary_bias": self.bias,
+        }
+
+    def load_head(self, arrays):
+        """Starts from a masked-LM head that was pretrained.
+
+        Args:
+            arrays: dict of arrays with the keys and shapes of
+                `head_variables`, such as `tfadv.hugging_face.masked_lm_head`
+                reads them.
+
+        Raises:
+            InputError: a shape is not this encoder's.
+        """
+        for name, variable in self.head_variables().items():
+            expected, found = list(variable.shape), list(arrays[name].shape)
+            if found != expected:
+                raise InputError(
+                    f"--encoder: expected the masked-LM head's {name} of "
+                    f"shape {expected}, which this encoder's sizes make, "
+                    f"found {found}; take the encoder and its head from one "
+                    "checkpoint"
+                )
+        for name, variable in self.head_variables().items():
+            variable.assign(arrays[name])
 
     def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
         hidden = self._transform(adversarial["sequence_output"])

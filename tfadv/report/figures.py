@@ -8,6 +8,7 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 
+from tfadv.errors import InputError
 from tfadv.report.runs import names
 
 # Readable on white and on black; told apart by the colour-blind (Okabe-Ito).
@@ -103,6 +104,12 @@ def accuracy_against_epsilon(groups):
         ]
         if not curves:
             continue
+        if any(list(curve[0]) != list(curves[0][0]) for curve in curves):
+            raise InputError(
+                f"{name}: its runs were attacked at different radii, so they "
+                "have no mean; run tools.attack on each of them with the same "
+                "--epsilons and --overwrite"
+            )
         epsilons, *values = np.mean(curves, axis=0)
         accuracy, low, high = (100 * v for v in values)
         axes.fill_between(epsilons, low, high, color=color, alpha=0.2, lw=0)
@@ -249,5 +256,6 @@ def _curve(robustness):
 def _project(clean, attacked):
     """Projects onto the two principal axes of the clean points."""
     center = clean.mean(axis=0)
-    _, _, axes = np.linalg.svd(clean - center, full_matrices=False)
+    # All axes, for fewer than two sentences have fewer than two.
+    _, _, axes = np.linalg.svd(clean - center)
     return (clean - center) @ axes[:2].T, (attacked - center) @ axes[:2].T

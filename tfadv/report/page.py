@@ -4,6 +4,8 @@ import difflib
 
 import jinja2
 
+from tfadv import run_folder
+from tfadv.errors import InputError
 from tfadv.report.figures import all_pictures
 from tfadv.report.runs import grouped, names, read
 from tfadv.report.tables import all_tables
@@ -20,8 +22,8 @@ def write(folders, output_dir):
 
     Args:
         folders: list of paths of runs' folders.
-        output_dir: `pathlib.Path` of a folder that exists; `report.md`,
-            `report.html` and a PNG file a picture come there.
+        output_dir: `pathlib.Path` of a folder, made if there is none;
+            `report.md`, `report.html` and a PNG file a picture come there.
 
     Returns:
         string, the Markdown.
@@ -38,7 +40,9 @@ def write(folders, output_dir):
     groups = grouped([read(folder) for folder in folders])
     tables = all_tables(groups)
     pictures = all_pictures(groups)
+    adversaries = _adversaries(groups)
     markdown = as_markdown(tables)
+    output_dir.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         picture.save_png(output_dir)
         markdown += f"\n![{picture.alt}]({picture.name}.png)\n"
@@ -54,7 +58,7 @@ def write(folders, output_dir):
         tables=tables,
         pictures=pictures,
         heat_maps=_heat_maps(groups),
-        adversaries=_adversaries(groups),
+        adversaries=adversaries,
     )
     (output_dir / PAGE).write_text(page, encoding="utf-8")
     return markdown
@@ -96,22 +100,28 @@ def _adversaries(groups):
     """Collects adversaries that fool, RAR's and HotFlip's."""
     sets = []
     for name, group in zip(names(groups), groups, strict=True):
-        for title, column, lines in (
-            ("reconstructed from", "reconstruction", group[0].adversaries),
-            ("HotFlip against", "adversary", group[0].flips),
+        for title, column, lines, file in (
+            (
+                "reconstructed from",
+                "reconstruction",
+                group[0].adversaries,
+                run_folder.ADVERSARIES,
+            ),
+            (
+                "HotFlip against",
+                "adversary",
+                group[0].flips,
+                run_folder.HOTFLIP,
+            ),
         ):
-            shown = [
-                {
-                    "original": line["original"],
-                    "words": _marked(line["original"], line[column]),
-                    "label": line["label"],
-                    "before": line["prediction_before"],
-                    "after": line["prediction_after"],
-                }
-                for line in lines
-                if line["prediction_before"] == line["label"]
-                and line["prediction_after"] != line["label"]
-            ]
+            try:
+                shown = _that_fool(lines, column)
+            except (AttributeError, KeyError, TypeError) as error:
+                raise InputError(
+                    f"{group[0].folder / file}: a line is not of the form that "
+                    f"the attack writes ({type(error).__name__}: {error}); "
+                    "attack again with --overwrite"
+                ) from error
             if shown:
                 sets.append(
                     {
@@ -121,6 +131,21 @@ def _adversaries(groups):
                     }
                 )
     return sets
+
+
+def _that_fool(lines, column):
+    return [
+        {
+            "original": line["original"],
+            "words": _marked(line["original"], line[column]),
+            "label": line["label"],
+            "before": line["prediction_before"],
+            "after": line["prediction_after"],
+        }
+        for line in lines
+        if line["prediction_before"] == line["label"]
+        and line["prediction_after"] != line["label"]
+    ]
 
 
 def _marked(original, adversary):

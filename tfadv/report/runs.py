@@ -9,6 +9,36 @@ import numpy as np
 from tfadv import methods, run_folder
 from tfadv.errors import InputError
 
+# The forms of files, as far as they are read. A list has at least one item;
+# under `...` is the form of all other values.
+_NUMBER = int | float
+_RESULTS = {
+    "method": str,
+    "dev_accuracy": _NUMBER | None,
+    "test_accuracy": _NUMBER | None,
+    "steps": int,
+    "train_seconds": _NUMBER | None,
+    "seconds_per_step": _NUMBER | None,
+    "seed": int,
+}
+_METRICS = {"epoch": _NUMBER, ...: _NUMBER | None}
+_ACCURACY = {"accuracy": _NUMBER, "accuracy_interval": [_NUMBER]}
+_ROBUSTNESS = {
+    "examples": int,
+    "attack": dict,
+    "clean": _ACCURACY,
+    "epsilons": [
+        {
+            "epsilon": _NUMBER,
+            **_ACCURACY,
+            "cosine": _NUMBER,
+            "euclidean": _NUMBER,
+            "delta_norm_by_word_class": {...: {"mean": _NUMBER}},
+            "heat_maps": [{"tokens": [str], "norms": [_NUMBER], "label": str}],
+        }
+    ],
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
@@ -58,27 +88,37 @@ def read(folder):
     """
     folder = pathlib.Path(folder)
     description = run_folder.read_description(folder)
-    representations = folder / run_folder.REPRESENTATIONS
-    robustness = _json(folder / run_folder.ROBUSTNESS)
-    if robustness and "clean" not in robustness:
+    results = _read(folder / run_folder.RESULTS, json.loads)
+    _check(results, _RESULTS, folder / run_folder.RESULTS, "tools.train")
+    if results["method"] not in methods.OBJECTIVES:
         raise InputError(
-            f"{folder / run_folder.ROBUSTNESS}: expected the accuracy without "
-            "an attack, as tools.attack measures it, found none; run it again "
-            "with --overwrite"
+            f"{folder / run_folder.RESULTS}: there is no method "
+            f"{results['method']!r}; expected {' or '.join(methods.OBJECTIVES)}"
         )
-    flags = (folder / run_folder.FLAGS).read_text(encoding="utf-8")
+    metrics = _json_lines(folder / run_folder.METRICS)
+    _check(metrics, [_METRICS], folder / run_folder.METRICS, "tools.train")
+    robustness = None
+    representations = None
+    path = folder / run_folder.ROBUSTNESS
+    if path.exists():
+        robustness = _read(path, json.loads)
+        _check(robustness, _ROBUSTNESS, path, "tools.attack")
+        hotflip = robustness.get("hotflip", {"accuracy": 0.0})
+        _check(hotflip, {"accuracy": _NUMBER}, path, "tools.attack")
+        representations = _representations(
+            folder / run_folder.REPRESENTATIONS, len(robustness["epsilons"])
+        )
+    flags = _read(folder / run_folder.FLAGS, str)
     return RunRecord(
         folder=folder,
         description=description,
-        results=_json(folder / run_folder.RESULTS, needed=True),
-        metrics=_json_lines(folder / run_folder.METRICS),
+        results=results,
+        metrics=metrics,
         flags=tuple(
             line for line in flags.split("\n") if not line.startswith("--seed=")
         ),
         robustness=robustness,
-        representations=(
-            dict(np.load(representations)) if representations.exists() else None
-        ),
+        representations=representations,
         adversaries=_json_lines(folder / run_folder.ADVERSARIES),
         flips=_json_lines(folder / run_folder.HOTFLIP),
     )
@@ -122,12 +162,10 @@ def names(groups):
     ]
 
 
-def _json(path, needed=False):
-    if not needed and not path.exists():
-        return None
+def _read(path, parse):
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} cannot be read ({error}); a run has it whole when "
             "training, or the measurement, has ended"
@@ -137,9 +175,59 @@ def _json(path, needed=False):
 def _json_lines(path):
     if not path.exists():
         return []
+    # Not `splitlines`, which breaks texts at rarer signs, too.
+    return _read(
+        path,
+        lambda text: [json.loads(line) for line in text.split("\n") if line],
+    )
+
+
+def _representations(path, epsilons):
+    if not path.exists():
+        return None
     try:
-        # Not `splitlines`, which breaks texts at rarer signs, too.
-        lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
+        # Without pickles, which would run code.
+        arrays = dict(np.load(path, allow_pickle=False))
+        count, size = arrays["clean"].shape
+        shapes = arrays["labels"].shape, arrays["attacked"].shape
+        if shapes != ((count,), (epsilons, count, size)):
+            raise ValueError("the shapes do not fit")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("not all numbers are finite")
+    # Whatever numpy and zipfile stumble upon.
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); run "
+            "tools.attack again with --overwrite"
+        ) from error
+    return arrays
+
+
+def _check(content, form, path, tool):
+    """Refuses a file of another form than its tool writes."""
+    if not _has_form(content, form):
+        raise InputError(
+            f"{path}: expected the form that {tool} writes, found another one; "
+            "run it again with --overwrite"
+        )
+
+
+def _has_form(content, form):
+    """Compares JSON with a type, or with a list or a dict of forms."""
+    if isinstance(form, list):
+        return (
+            isinstance(content, list)
+            and bool(content)
+            and all(_has_form(item, form[0]) for item in content)
+        )
+    if isinstance(form, dict):
+        others = form.get(..., object)
+        return (
+            isinstance(content, dict)
+            and form.keys() - {...} <= content.keys()
+            and all(
+                _has_form(value, form.get(key, others))
+                for key, value in content.items()
+            )
+        )
+    return isinstance(content, form)

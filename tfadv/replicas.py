@@ -1,0 +1,414 @@
+"""Several replicas, one training step: shares of a batch, sums over all.
+
+Every function here leaves its argument as it is where one replica trains. All
+communication is a sum over the replicas, at the top level of the step: never
+in a loop or a branch, which replicas could enter at different times.
+"""
+
+import contextlib
+import json
+import os
+
+import keras
+import tensorflow as tf
+
+from tfadv.errors import InputError
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+
+
+def strategy(name):
+    """Returns the `tf.distribute.Strategy` of a name.
+
+    Args:
+        name: string: `"none"`; `"mirrored"` for a replica on every GPU of this
+            machine or, without GPUs, on every logical CPU device; or
+            `"multi_worker"` for those of all machines that the environment
+            variable `TF_CONFIG` lists.
+
+    Raises:
+        InputError: there is no such strategy, or `TF_CONFIG` is missing or
+            wrong.
+    """
+    if name not in STRATEGIES:
+        raise InputError(
+            f"--strategy={name}: choose one of {', '.join(STRATEGIES)}"
+        )
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    _check_tf_config()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise InputError(
+            f"--strategy=multi_worker: the workers did not find together "
+            f"({reason}); see that the addresses in TF_CONFIG are right and "
+            "that all workers run, and give --data_dir instead of a dataset "
+            "that TensorFlow Datasets loads"
+        ) from error
+
+
+def _check_tf_config():
+    text = os.environ.get("TF_CONFIG", "")
+    expected = (
+        'expected TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
+        '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\''
+    )
+    try:
+        config = json.loads(text)
+        workers = config["cluster"]["worker"]
+        index = config["task"]["index"]
+        right = isinstance(workers, list) and index in range(len(workers))
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right:
+        raise InputError(
+            f"--strategy=multi_worker: {expected}, with another index on "
+            f"every machine; found {text[:200]!r}"
+        )
+
+
+def is_chief():
+    """Tells whether this process writes the results: the first of all."""
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    return resolver is None or not resolver.task_id
+
+
+def told_by_chief(value):
+    """Returns the chief's whole number on all workers.
+
+    Args:
+        value: int; that of others is not looked at.
+    """
+    value = value if is_chief() else 0
+
+    def tell():
+        context = tf.distribute.get_replica_context()
+        first = tf.cast(context.replica_id_in_sync_group == 0, tf.int32)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, first * value)
+
+    strategy = tf.distribute.get_strategy()
+    told = strategy.run(tf.function(tell))
+    return int(strategy.experimental_local_results(told)[0])
+
+
+def local_copies(variable):
+    """Lists the copies of a variable on this machine, one a replica.
+
+    Args:
+        variable: `keras.Variable` or `tf.Variable`.
+    """
+    if isinstance(variable, keras.Variable):
+        variable = variable.value
+    return tf.distribute.get_strategy().experimental_local_results(variable)
+
+
+def count():
+    """Returns the number of replicas, an int."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def alone():
+    """Tells whether there is no other replica to exchange anything with."""
+    return count() == 1 or tf.distribute.in_cross_replica_context()
+
+
+def number():
+    """Returns the number of this replica, an int32 scalar tensor."""
+    context = tf.distribute.get_replica_context()
+    return tf.convert_to_tensor(context.replica_id_in_sync_group, tf.int32)
+
+
+def assign(variable, value):
+    """Sets all copies of a variable on this machine to one value.
+
+    Args:
+        variable: `keras.Variable` or `tf.Variable`.
+        value: array or tensor.
+    """
+    # Keras' metrics would share it out, for they are summed when read.
+    for copy in local_copies(variable):
+        copy.assign(value)
+
+
+def own_copy(variable):
+    """Returns the variable that this replica reads, of a mirrored one.
+
+    A mirrored variable cannot be read in parts.
+
+    Args:
+        variable: `tf.Variable`.
+    """
+    copies = local_copies(variable)
+    if len(copies) == 1:
+        return copies[0]
+    # Each replica has a graph of its own, in which its number is a constant.
+    return copies[int(tf.get_static_value(number())) % len(copies)]
+
+
+def total(values):
+    """Sums tensors over the replicas; gradients are summed likewise.
+
+    Args:
+        values: tensor or nested structure of tensors, of equal shapes on all
+            replicas.
+
+    Returns:
+        The same structure.
+    """
+    if alone():
+        return values
+    context = tf.distribute.get_replica_context()
+    flat = [tf.convert_to_tensor(value) for value in tf.nest.flatten(values)]
+    # MirroredStrategy sums integers elsewhere, and not together with floats.
+    for dtype in dict.fromkeys(value.dtype for value in flat):
+        places = [i for i, value in enumerate(flat) if value.dtype == dtype]
+        sums = context.all_reduce(
+            tf.distribute.ReduceOp.SUM, [flat[i] for i in places]
+        )
+        for i, value in zip(places, sums, strict=True):
+            flat[i] = value
+    return tf.nest.pack_sequence_as(values, flat)
+
+
+def mean(values):
+    """Averages tensors over the replicas.
+
+    Args:
+        values: tensor or nested structure of float tensors, of equal shapes on
+            all replicas.
+
+    Returns:
+        The same structure.
+    """
+    return tf.nest.map_structure(lambda v: v / count(), total(values))
+
+
+def for_keras(results):
+    """Prepares a step's results, equal on all replicas, for Keras' `fit`.
+
+    Of several machines Keras averages the first axis, which a scalar lacks.
+
+    Args:
+        results: dict of scalar tensors.
+
+    Reference:
+     - [Keras issue 20585](https://github.com/keras-team/keras/issues/20585)
+    """
+    resolver = tf.distribute.get_strategy().cluster_resolver
+    if resolver is None or alone():
+        return results
+    return {name: tf.reshape(value, [1]) for name, value in results.items()}
+
+
+def log_sum(values):
+    """Sums over the replicas, in logarithms.
+
+    Args:
+        values: float32 tensor of equal shape on all replicas, the logarithms
+            of what is summed.
+
+    Returns:
+        tensor of the same shape.
+    """
+    if alone():
+        return values
+    before = number()
+    rest = count() - 1 - before
+    paddings = [[before, rest], *[[0, 0]] * values.shape.rank]
+    return tf.reduce_logsumexp(total(tf.pad(values[None], paddings)), axis=0)
+
+
+class Share:
+    """One replica's share of a global batch.
+
+    A batch need not split evenly, and a replica may get none of it: then it
+    computes on one row of zeros that counts nothing.
+
+    Args:
+        rows: int scalar tensor: the rows that this replica has.
+
+    Attributes:
+        rows: as given.
+        first: int scalar, the position of the first row in the global batch.
+        total: int scalar, the number of rows in the global batch.
+        examples: the examples that this replica's means count for, so that
+            those of all replicas together count for `total`.
+
+    Example:
+
+    ```python
+    share = Share(tf.shape(y)[0])
+    x, y = share.padded((x, y))
+    weights = share.weights()
+    loss = tf.reduce_mean(losses(x, y) * weights)
+    # The mean of this over the replicas is the mean of the global batch.
+    ```
+    """
+
+    def __init__(self, rows):
+        self.rows = rows
+        self._alone = alone()
+        if self._alone:
+            self.first, self.total, self.examples = 0, rows, rows
+            return
+        counts = total(tf.one_hot(number(), count(), dtype=tf.int32) * rows)
+        self.first = tf.reduce_sum(counts[: number()])
+        self.total = tf.reduce_sum(counts)
+        self.examples = tf.cast(self.total, tf.float32) / count()
+
+    def padded(self, values):
+        """Fills up a structure of tensors, where this replica has no rows."""
+        if self._alone:
+            return values
+        missing = self._padded_rows() - self.rows
+
+        def fill(value):
+            value = tf.convert_to_tensor(value)
+            paddings = [[0, missing], *[[0, 0]] * (value.shape.rank - 1)]
+            return tf.pad(value, paddings)
+
+        return tf.nest.map_structure(fill, values)
+
+    def real(self, values):
+        """Cuts off, in a structure of tensors, what `padded` has added."""
+        if self._alone:
+            return values
+        return tf.nest.map_structure(lambda v: v[: self.rows], values)
+
+    def weights(self, sample_weight=None):
+        """Weighs examples for means over this replica's padded rows.
+
+        Args:
+            sample_weight: tensor of shape `[rows]` or `[rows, 1]`, or `None`.
+
+        Returns:
+            float32 tensor of shape `[padded rows]`: with it, the average of
+            the replicas' means is the mean over the global batch. With one
+            replica `sample_weight` as it is.
+        """
+        if self._alone:
+            return sample_weight
+        rows = self._padded_rows()
+        weight = tf.cast(rows, tf.float32) / self.examples
+        weights = tf.where(tf.range(rows) < self.rows, weight, 0.0)
+        if sample_weight is not None:
+            sample_weight = tf.reshape(sample_weight, [self.rows])
+            weights *= self.padded(tf.cast(sample_weight, tf.float32))
+        return weights
+
+    def gather(self, values):
+        """Collects the rows of all replicas, in the replicas' order.
+
+        Args:
+            values: structure of tensors of shape `[rows, ...]`, or padded.
+
+        Returns:
+            The same structure, of shape `[total, ...]`. Gradients flow back
+            from all replicas to the one that a row comes from.
+        """
+        if self._alone:
+            return values
+        return total(self.place(values))
+
+    def place(self, values):
+        """Puts rows where they are in the global batch, among zeros."""
+        if self._alone:
+            return values
+        rest = self.total - self.first - self.rows
+
+        def place(value):
+            value = tf.convert_to_tensor(value)[: self.rows]
+            inner = [[0, 0]] * (value.shape.rank - 1)
+            return tf.pad(value, [[self.first, rest], *inner])
+
+        return tf.nest.map_structure(place, values)
+
+    def own(self, values):
+        """Takes this replica's padded rows out of `[total, ...]`."""
+        if self._alone:
+            return values
+        index = self.first + tf.range(self._padded_rows())
+        return tf.gather(values, tf.minimum(index, self.total - 1))
+
+    def _padded_rows(self):
+        return tf.maximum(self.rows, 1)
+
+
+@contextlib.contextmanager
+def own_seeds(states):
+    """Draws differently on every replica while the context lasts.
+
+    Replicas keep equal states of random generators, so that without this the
+    first examples of two replicas would have the same dropout mask.
+
+    Args:
+        states: list of `keras.Variable`, each the state of a
+            `keras.random.SeedGenerator`.
+    """
+    if alone():
+        yield
+        return
+    for state in states:
+        state.assign_add(_offset(state))
+    yield
+    for state in states:
+        state.assign_sub(_offset(state))
+
+
+def summed_gradients(pairs, optimizer):
+    """Sums gradients over the replicas before an optimizer looks at them.
+
+    Keras clips and looks for infinities before it sums over the replicas: it
+    would see a replica's share. Where an optimizer does neither, the sum is
+    left to it.
+
+    Args:
+        pairs: list of `(gradient, weight)`.
+        optimizer: `keras.optimizers.Optimizer`.
+
+    Returns:
+        list of `(gradient, weight)` for `apply_gradients`, which sums over
+        the replicas: with gradients that are equal on all of them.
+    """
+    scaling = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    clipping = optimizer.inner_optimizer if scaling else optimizer
+    limits = (
+        clipping.clipnorm,
+        clipping.global_clipnorm,
+        clipping.clipvalue,
+    )
+    if alone() or not (scaling or any(limits)):
+        return pairs
+    gradients = total([gradient for gradient, _ in pairs])
+    scale = optimizer.scale_loss(1.0) if scaling else 1.0
+    gradients = _clipped(gradients, *limits, scale)
+    return [
+        (gradient / count(), weight)
+        for gradient, (_, weight) in zip(gradients, pairs, strict=True)
+    ]
+
+
+def _clipped(gradients, norm, global_norm, value, scale):
+    """Clips as Keras does, gradients of a loss that has been scaled."""
+    if norm:
+        clipped = [tf.clip_by_norm(g, norm * scale) for g in gradients]
+    elif global_norm:
+        clipped, _ = tf.clip_by_global_norm(gradients, global_norm * scale)
+    elif value:
+        limit = value * scale
+        clipped = [tf.clip_by_value(g, -limit, limit) for g in gradients]
+    else:
+        return gradients
+    # Infinity is not clipped: the scale of the loss goes by it.
+    return [
+        tf.where(tf.math.is_finite(g), c, g)
+        for g, c in zip(gradients, clipped, strict=True)
+    ]
+
+
+def _offset(state):
+    return tf.cast(tf.stack([number(), 0]), state.dtype)
