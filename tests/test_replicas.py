@@ -1,0 +1,205 @@
+"""One, two and four replicas, and two machines, do what one device does.
+
+The runs are `tests.replica_runs`', in processes of their own.
+"""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests import tiny_run
+
+ROOT = pathlib.Path(__file__).parent.parent
+TOLERANCE = 1e-5
+
+
+def environment(**more):
+    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **more}
+
+
+def differences(*arguments):
+    called = subprocess.run(
+        [sys.executable, "-m", "tests.replica_runs", "--json", *arguments],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    assert called.returncode == 0, called.stderr[-3000:]
+    return json.loads(called.stdout.split("\n")[-2])
+
+
+def assert_equal(lines):
+    for line in lines:
+        for part in ("losses", "weights", "optimizer", "banks"):
+            assert line[part] < TOLERANCE, line
+
+
+def test_four_replicas_equal_one():
+    """The last batch of an epoch leaves one of four without an example."""
+    lines = differences(
+        "--replicas=4", "--steps=8", "freelb, gamma", "carl_rar"
+    )
+    assert_equal(lines)
+    assert [line["case"] for line in lines] == [
+        "freelb, gamma",
+        "carl_rar",
+        "carl_rar, sharded",
+    ]
+
+
+@pytest.mark.slow
+def test_all_methods_on_one_two_and_four_replicas():
+    lines = differences()
+    print(*lines, sep="\n")
+    assert_equal(lines)
+    # 9 methods, and 5 with banks that are sharded over 2 and 4 replicas.
+    assert len(lines) == 3 * 9 + 2 * 5
+
+
+# Several machines
+
+
+@pytest.fixture
+def ports():
+    """Two free ports, as far as one can know."""
+    with socket.socket() as one, socket.socket() as other:
+        for each in (one, other):
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in (one, other)]
+
+
+def start_workers(ports, *arguments):
+    """Starts a command on two machines that are one."""
+    workers = []
+    for index in range(2):
+        config = {
+            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+            "task": {"type": "worker", "index": index},
+        }
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, *map(str, arguments)],
+                cwd=ROOT,
+                env=environment(TF_CONFIG=json.dumps(config)),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return workers
+
+
+def ends(workers, timeout=600):
+    """Waits for workers; returns what each has printed and its errors."""
+    return [worker.communicate(timeout=timeout) for worker in workers]
+
+
+def test_two_workers_equal_one(ports):
+    workers = start_workers(
+        ports, "-m", "tests.replica_runs", "--json", "--steps=8", "carl_rar"
+    )
+    for stdout, stderr in ends(workers):
+        lines = json.loads(stdout.split("\n")[-2]) if stdout else stderr
+        assert [line["replicas"] for line in lines] == [2]
+        assert_equal(lines)
+
+
+@pytest.mark.slow
+def test_all_methods_on_two_workers(ports):
+    workers = start_workers(ports, "-m", "tests.replica_runs", "--json")
+    for stdout, stderr in ends(workers, 1800):
+        assert stdout, stderr[-3000:]
+        lines = json.loads(stdout.split("\n")[-2])
+        assert len(lines) == 9
+        assert_equal(lines)
+
+
+PLAIN_KERAS = """
+import os
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+import keras, numpy as np, tensorflow as tf
+with tf.distribute.MultiWorkerMirroredStrategy().scope():
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    model.compile("sgd", "mse")
+model.fit(np.ones([8, 3]), np.ones([8, 2]), batch_size=4, verbose=0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="keras-team/keras issue 20585")
+def test_keras_itself_trains_on_several_machines(ports):
+    """When this passes, `AdversarialClassifier` needs less of its own."""
+    workers = start_workers(ports, "-c", PLAIN_KERAS)
+    ends(workers)
+    assert [worker.returncode for worker in workers] == [0, 0]
+
+
+def train_arguments(folder):
+    return [
+        "-m",
+        "tools.train",
+        *(f"--{s}_file={folder}/{s}.csv" for s in ("train", "dev", "test")),
+        f"--encoder={folder}/encoder",
+        f"--output_dir={folder}/run",
+        "--strategy=multi_worker",
+        "--max_length=16",
+        "--batch_size=8",
+        "--epochs=40",
+        "--adv_steps=2",
+        "--backup_seconds=0.5",
+        "--deterministic",
+    ]
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_killed_rejoins(ports, tmp_path):
+    tiny_run.write_all(tmp_path)
+    state = tmp_path / "run" / "backup" / "state.safetensors"
+    workers = start_workers(ports, *train_arguments(tmp_path))
+    waited = time.monotonic() + 300
+    while not state.exists():
+        assert time.monotonic() < waited
+        time.sleep(0.2)
+    workers[1].send_signal(signal.SIGKILL)
+    (_, stderr), _ = ends(workers)
+    assert workers[0].returncode == 2
+    assert "start the same command on all machines" in stderr
+    assert not (tmp_path / "run" / "results.json").exists()
+    workers = start_workers(ports, *train_arguments(tmp_path))
+    found = ends(workers)
+    assert [worker.returncode for worker in workers] == [0, 0], found
+    for stdout, _ in found:
+        assert "resuming at update" in stdout
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["steps"] == 480
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [*range(1, 41)]
+
+
+@pytest.mark.parametrize(
+    "config",
+    ["", "{", '{"cluster": {"worker": ["a:1"]}, "task": {"index": 1}}'],
+)
+def test_a_wrong_tf_config_is_refused(config, tmp_path):
+    tiny_run.write_all(tmp_path)
+    called = subprocess.run(
+        [sys.executable, *train_arguments(tmp_path)],
+        cwd=ROOT,
+        env=environment(TF_CONFIG=config),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert called.returncode == 2
+    assert called.stderr.startswith("error: --strategy=multi_worker")
+    assert called.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
