@@ -28,7 +28,7 @@ from tfadv.data import batching
 from tfadv.tokenization import Tokenizer
 
 BATCH = 8
-EXAMPLES = 19  # 8, 8 and 3
+EXAMPLES = 19  # batches of 8, 8 and 3
 STEPS = 20
 STARTED = 3  # updates before CARL joins
 
@@ -143,6 +143,7 @@ def main():
     parser.add_argument("cases", nargs="*", default=list(CASES))
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--examples", type=int, default=EXAMPLES)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     workers = None
@@ -160,7 +161,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = tiny_run.encoder_folder(pathlib.Path(folder))
         tokenizer = Tokenizer.from_pretrained(folder, 16)
-        data = batching.tokenize(tiny_run.examples(EXAMPLES, 4), tokenizer)
+        data = batching.tokenize(
+            tiny_run.examples(options.examples, 4), tokenizer
+        )
         for case in options.cases:
             expected = run(
                 case,

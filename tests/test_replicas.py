@@ -43,17 +43,13 @@ def assert_equal(lines):
             assert line[part] < TOLERANCE, line
 
 
-def test_four_replicas_equal_one():
-    """The last batch of an epoch leaves one of four without an example."""
+def test_two_replicas_equal_one():
+    """The last batch of an epoch leaves one of them without an example."""
     lines = differences(
-        "--replicas=4", "--steps=8", "freelb, gamma", "carl_rar"
+        "--replicas=2", "--steps=6", "--examples=17", "carl_rar"
     )
     assert_equal(lines)
-    assert [line["case"] for line in lines] == [
-        "freelb, gamma",
-        "carl_rar",
-        "carl_rar, sharded",
-    ]
+    assert [line["case"] for line in lines] == ["carl_rar", "carl_rar, sharded"]
 
 
 @pytest.mark.slow
@@ -105,7 +101,12 @@ def ends(workers, timeout=600):
 
 def test_two_workers_equal_one(ports):
     workers = start_workers(
-        ports, "-m", "tests.replica_runs", "--json", "--steps=8", "carl_rar"
+        ports,
+        "-m",
+        "tests.replica_runs",
+        "--json",
+        "--steps=6",
+        "freelb, gamma",
     )
     for stdout, stderr in ends(workers):
         lines = json.loads(stdout.split("\n")[-2]) if stdout else stderr
