@@ -3,6 +3,7 @@
 The runs are `tests.replica_runs`', in processes of their own.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -73,42 +75,53 @@ def ports():
         return [each.getsockname()[1] for each in (one, other)]
 
 
-def start_workers(ports, *arguments):
-    """Starts a command on two machines that are one."""
+@contextlib.contextmanager
+def run_workers(ports, *arguments):
+    """Starts a command on two machines that are one.
+
+    Yields the processes and a function that waits for their ends, and returns
+    what each has printed and its errors.
+    """
     workers = []
-    for index in range(2):
-        config = {
-            "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
-            "task": {"type": "worker", "index": index},
-        }
-        workers.append(
-            subprocess.Popen(
+    with contextlib.ExitStack() as stack:
+        # Not pipes: a worker that waits for a full one to be read would let
+        # the other one wait, too.
+        files = [
+            [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in "oe"]
+            for _ in ports
+        ]
+        for index, (stdout, stderr) in enumerate(files):
+            config = {
+                "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
+                "task": {"type": "worker", "index": index},
+            }
+            worker = subprocess.Popen(
                 [sys.executable, *map(str, arguments)],
                 cwd=ROOT,
                 env=environment(TF_CONFIG=json.dumps(config)),
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+                stdout=stdout,
+                stderr=stderr,
             )
-        )
-    return workers
+            stack.callback(worker.kill)
+            workers.append(worker)
 
+        def ends(timeout=600):
+            for worker in workers:
+                worker.wait(timeout=timeout)
+            for pair in files:
+                for file in pair:
+                    file.seek(0)
+            return [[file.read() for file in pair] for pair in files]
 
-def ends(workers, timeout=600):
-    """Waits for workers; returns what each has printed and its errors."""
-    return [worker.communicate(timeout=timeout) for worker in workers]
+        yield workers, ends
 
 
 def test_two_workers_equal_one(ports):
-    workers = start_workers(
-        ports,
-        "-m",
-        "tests.replica_runs",
-        "--json",
-        "--steps=6",
-        "freelb, gamma",
-    )
-    for stdout, stderr in ends(workers):
+    arguments = ["--json", "--steps=6", "freelb, gamma"]
+    with run_workers(ports, "-m", "tests.replica_runs", *arguments) as run:
+        _, ends = run
+        found = ends()
+    for stdout, stderr in found:
         lines = json.loads(stdout.split("\n")[-2]) if stdout else stderr
         assert [line["replicas"] for line in lines] == [2]
         assert_equal(lines)
@@ -116,8 +129,10 @@ def test_two_workers_equal_one(ports):
 
 @pytest.mark.slow
 def test_all_methods_on_two_workers(ports):
-    workers = start_workers(ports, "-m", "tests.replica_runs", "--json")
-    for stdout, stderr in ends(workers, 1800):
+    with run_workers(ports, "-m", "tests.replica_runs", "--json") as run:
+        _, ends = run
+        found = ends(1800)
+    for stdout, stderr in found:
         assert stdout, stderr[-3000:]
         lines = json.loads(stdout.split("\n")[-2])
         assert len(lines) == 9
@@ -139,8 +154,8 @@ model.fit(np.ones([8, 3]), np.ones([8, 2]), batch_size=4, verbose=0)
 @pytest.mark.xfail(strict=True, reason="keras-team/keras issue 20585")
 def test_keras_itself_trains_on_several_machines(ports):
     """When this passes, `AdversarialClassifier` needs less of its own."""
-    workers = start_workers(ports, "-c", PLAIN_KERAS)
-    ends(workers)
+    with run_workers(ports, "-c", PLAIN_KERAS) as (workers, ends):
+        ends()
     assert [worker.returncode for worker in workers] == [0, 0]
 
 
@@ -154,7 +169,7 @@ def train_arguments(folder):
         "--strategy=multi_worker",
         "--max_length=16",
         "--batch_size=8",
-        "--epochs=40",
+        "--epochs=12",
         "--adv_steps=2",
         "--backup_seconds=0.5",
         "--deterministic",
@@ -165,25 +180,26 @@ def train_arguments(folder):
 def test_a_worker_that_was_killed_rejoins(ports, tmp_path):
     tiny_run.write_all(tmp_path)
     state = tmp_path / "run" / "backup" / "state.safetensors"
-    workers = start_workers(ports, *train_arguments(tmp_path))
-    waited = time.monotonic() + 300
-    while not state.exists():
-        assert time.monotonic() < waited
-        time.sleep(0.2)
-    workers[1].send_signal(signal.SIGKILL)
-    (_, stderr), _ = ends(workers)
+    arguments = train_arguments(tmp_path)
+    with run_workers(ports, *arguments) as (workers, ends):
+        waited = time.monotonic() + 300
+        while not state.exists():
+            assert time.monotonic() < waited
+            time.sleep(0.2)
+        workers[1].send_signal(signal.SIGKILL)
+        (_, stderr), _ = ends()
     assert workers[0].returncode == 2
     assert "start the same command on all machines" in stderr
     assert not (tmp_path / "run" / "results.json").exists()
-    workers = start_workers(ports, *train_arguments(tmp_path))
-    found = ends(workers)
+    with run_workers(ports, *arguments) as (workers, ends):
+        found = ends()
     assert [worker.returncode for worker in workers] == [0, 0], found
     for stdout, _ in found:
         assert "resuming at update" in stdout
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["steps"] == 480
+    assert results["steps"] == 144
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [*range(1, 41)]
+    assert [json.loads(line)["epoch"] for line in lines] == [*range(1, 13)]
 
 
 @pytest.mark.parametrize(
