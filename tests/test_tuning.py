@@ -268,10 +268,8 @@ def test_a_random_start_outside_of_the_ball_is_taken_back():
     assert tuning._feasible(values) == values
 
 
-@pytest.mark.parametrize(
-    "fine_search",
-    [pytest.param("bayesian", marks=pytest.mark.slow), "hyperband"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fine_search", ["bayesian", "hyperband"])
 def test_it_goes_on_wherever_it_was_ended(
     fine_search, trainer, tmp_path, monkeypatch
 ):
