@@ -9,6 +9,7 @@ dropout, whose masks are drawn on each replica.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -32,15 +33,21 @@ EXAMPLES = 19  # batches of 8, 8 and 3
 STEPS = 20
 STARTED = 3  # updates before CARL joins
 
-# Settings of FreeLB, and of the objectives.
+# Settings of FreeLB, and of the objectives; a norm that gradients are clipped
+# to; and whether examples are weighted, some with 0.
 CASES = {
     "baseline": (None, {}),
+    "baseline, clipped": (None, {"clip": 0.05}),
     "freelb": ({"steps": 2}, {}),
     "freelb, gamma": ({"steps": 2, "init_magnitude": 0.2}, {}),
     "carl, nce sampled": ({}, {"loss": "nce", "num_negatives": 5}),
     "carl, nce all": ({}, {"loss": "nce", "num_negatives": None}),
     "carl, infonce sampled": ({}, {"loss": "infonce", "num_negatives": 5}),
     "carl, infonce all": ({}, {"loss": "infonce", "num_negatives": None}),
+    "carl, nce all, weighted": (
+        {},
+        {"loss": "nce", "num_negatives": None, "weighted": True},
+    ),
     "rar": ({"steps": 2}, {"rar": True}),
     "carl_rar": (
         {},
@@ -58,6 +65,8 @@ def run(case, folder, data, strategy, sharded, steps):
     """
     freelb, settings = CASES[case]
     settings = dict(settings)
+    clip = settings.pop("clip", None)
+    weighted = settings.pop("weighted", False)
     keras.utils.set_random_seed(3)
     labels = data.labels
     with strategy.scope():
@@ -79,7 +88,9 @@ def run(case, folder, data, strategy, sharded, steps):
         )
         # Adam divides by the size of a gradient: where that is rounding
         # error, so would be the step.
-        optimizer = keras.optimizers.Adam(1e-3, epsilon=1e-3)
+        optimizer = keras.optimizers.Adam(
+            1e-3, epsilon=1e-3, global_clipnorm=clip
+        )
         classifier.compile(
             optimizer,
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -88,6 +99,11 @@ def run(case, folder, data, strategy, sharded, steps):
         optimizer.build(classifier.trainable_variables)
     losses = LossOfEveryStep()
     batches = batching.training_batches(data, BATCH, seed=5, epochs=100)
+    if weighted:
+        weights = tf.constant(np.arange(len(data)) % 4 / 2, tf.float32)
+        batches = batches.map(
+            lambda x, y: (x, y, tf.gather(weights, x["index"]))
+        )
     contrastive = [o for o in objectives if hasattr(o, "bank")]
     made = 0
     for count in (STARTED, steps - STARTED) if contrastive else (steps,):
@@ -115,6 +131,19 @@ def run(case, folder, data, strategy, sharded, steps):
             for table in (objective.bank.clean, objective.bank.adversarial)
         ],
     }
+
+
+@functools.cache
+def mirrored(count, several):
+    """Returns the strategy of some logical CPU devices.
+
+    Its collective operations, the default, know one strategy a process:
+    several do without.
+    """
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(count)],
+        tf.distribute.ReductionToOneDevice() if several else None,
+    )
 
 
 class LossOfEveryStep(keras.callbacks.Callback):
@@ -179,11 +208,8 @@ def main():
                         case not in SHARDED or count == 1 or workers
                     ):
                         continue
-                    strategy = workers or tf.distribute.MirroredStrategy(
-                        [f"CPU:{i}" for i in range(count)],
-                        # One after the other: the default, of collective
-                        # operations, knows one group of devices a process.
-                        tf.distribute.ReductionToOneDevice(),
+                    strategy = workers or mirrored(
+                        count, len(set(options.replicas)) > 1
                     )
                     found = run(
                         case, folder, data, strategy, sharded, options.steps

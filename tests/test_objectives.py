@@ -347,6 +347,27 @@ def test_weighted_examples_take_the_naive_step(tiny_encoder, start):
     assert_as_naive(join(classifier), x, y, weights)
 
 
+def test_an_example_of_weight_0_leaves_its_rows_as_they_are(tiny_encoder):
+    x, y = indexed_batch()
+    objective = contrastive("nce")
+    classifier = join(make(tiny_encoder(), [objective]))
+    before = tables(objective)
+    classifier.train_step((x, y, np.array([0.5, 0.0, 2.0, 0.0], np.float32)))
+    moved = np.any(tables(objective) != before, axis=(0, 2))
+    assert set(np.flatnonzero(moved)) == {INDEX[0], INDEX[2]}
+
+
+def test_a_batch_of_weight_0_does_not_tell_z(tiny_encoder):
+    x, y = indexed_batch()
+    objective = contrastive("nce")
+    classifier = join(make(tiny_encoder(), [objective]))
+    results = classifier.train_step((x, y, np.zeros(len(y), np.float32)))
+    assert results["loss"] == 0
+    assert np.isnan(objective.log_z).all()
+    classifier.train_step((x, y))
+    assert np.isfinite(objective.log_z).all()
+
+
 @pytest.mark.parametrize("frozen", ["encoder", "token_embedding"])
 def test_frozen_weights_have_no_gradient_and_others_stay_as_they_are(
     tiny_encoder, frozen

@@ -20,6 +20,8 @@ from tests import tiny_run
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOLERANCE = 1e-5
+# The cases of tests.replica_runs, which must not be imported: it is a process.
+CASES, CARL_CASES = 11, 6
 
 
 def environment(**more):
@@ -59,8 +61,87 @@ def test_all_methods_on_one_two_and_four_replicas():
     lines = differences()
     print(*lines, sep="\n")
     assert_equal(lines)
-    # 9 methods, and 5 with banks that are sharded over 2 and 4 replicas.
-    assert len(lines) == 3 * 9 + 2 * 5
+    # Banks are sharded over 2 and 4 replicas.
+    assert len(lines) == 3 * CASES + 2 * CARL_CASES
+
+
+def checks(*names):
+    called = subprocess.run(
+        [sys.executable, "-m", "tests.replica_checks", *names],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert called.returncode == 0, called.stderr[-3000:]
+    return json.loads(called.stdout.split("\n")[-2])
+
+
+def test_evaluation_is_that_of_one_device_and_losses_must_be_means():
+    found = checks("evaluation", "reduction")
+    for name, gap in found["evaluation"].items():
+        assert gap < 1e-6, name
+    assert "must have the reduction sum_over_batch_size" in found["reduction"]
+
+
+@pytest.mark.slow
+def test_an_overflow_on_one_replica_ends_the_update_on_all():
+    found = checks("overflow")["overflow"]
+    assert found["calm"]["scales"] == [1024, 1024]
+    assert found["overflow"]["scales"] == [512, 512]
+    assert found["overflow"]["moved"] == 0
+    assert found["calm again"]["updates"] == [2, 2]
+    for step in found.values():
+        assert step["apart"] == 0
+        assert (step["moved"] > 0) == (step is not found["overflow"])
+
+
+@pytest.mark.slow
+def test_a_sharded_bank_is_saved_whole_and_comes_back_everywhere():
+    found = checks("sharded_bank")["sharded_bank"]
+    # Nine rows on two replicas: no device has all of a table.
+    assert found["shapes"] == [[5, 8]] * 4
+    assert found["sharded"] == found["whole"] == found["restored"] == 0
+    assert found["trained on"] > 0
+
+
+@pytest.mark.slow
+def test_replicas_have_masks_of_their_own_and_count_alike():
+    found = checks("dropout")["dropout"]
+    assert found["masks differ"]
+    for one, other in found["states"]:
+        assert one == other
+
+
+@pytest.mark.slow
+def test_a_whole_run_on_two_devices():
+    found = checks("train")["train"]
+    assert found["steps"] == 26
+    assert found["accuracies"][0] == found["accuracies"][1]
+    # 45 of the 90 rows.
+    assert "2 x 45 x 8 float32" in found["printed"]
+    assert "on each of 2 replicas" in found["printed"]
+
+
+def test_one_device_has_no_bank_to_share(tmp_path):
+    tiny_run.write_all(tmp_path)
+    arguments = train_arguments(tmp_path)
+    arguments[arguments.index("--strategy=multi_worker")] = (
+        "--strategy=mirrored"
+    )
+    called = subprocess.run(
+        [sys.executable, *arguments, "--method=carl", "--bank_sharding"],
+        cwd=ROOT,
+        env=environment(CUDA_VISIBLE_DEVICES="-1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert called.returncode == 2
+    assert called.stderr.startswith("error: --bank_sharding: there is one")
+    assert called.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
 
 
 # Several machines
@@ -135,7 +216,7 @@ def test_all_methods_on_two_workers(ports):
     for stdout, stderr in found:
         assert stdout, stderr[-3000:]
         lines = json.loads(stdout.split("\n")[-2])
-        assert len(lines) == 9
+        assert len(lines) == CASES
         assert_equal(lines)
 
 

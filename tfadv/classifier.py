@@ -6,6 +6,9 @@ import tensorflow as tf
 from tfadv import replicas
 from tfadv.passes import Passes, PassStatistics, unscale_for_replicas, without
 
+# Keras' default way to reduce the losses of a batch.
+MEAN = "sum_over_batch_size"
+
 
 @keras.saving.register_keras_serializable(package="tfadv")
 class AdversarialClassifier(keras.Model):
@@ -25,7 +28,8 @@ class AdversarialClassifier(keras.Model):
     Built and compiled in the scope of a `tf.distribute` strategy, it trains
     on several devices as on one: a batch need not split evenly, and losses,
     gradients, metrics and memories are those of the whole batch. Dropout
-    masks are drawn on each device.
+    masks are drawn on each device. The loss must be a mean over the examples;
+    so should metrics be, for what they count `evaluate` counts once a device.
 
     Args:
         encoder: `tfadv.Encoder`.
@@ -132,8 +136,7 @@ class AdversarialClassifier(keras.Model):
     def train_step(self, data):
         """Trains on one batch: n passes, one update of the parameters."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        share = replicas.Share(tf.shape(x["token_ids"])[0])
-        inputs, labels = share.padded((x, y))
+        inputs, labels, share = self._share(x, y)
         weights = share.weights(sample_weight)
         step = None
         with replicas.own_seeds(self.seed_states()):
@@ -161,8 +164,7 @@ class AdversarialClassifier(keras.Model):
         if replicas.count() == 1:
             return super().test_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        share = replicas.Share(tf.shape(x["token_ids"])[0])
-        inputs, labels = share.padded((x, y))
+        inputs, labels, share = self._share(x, y)
         y_pred = self(inputs, training=False)
         loss = self.compute_loss(
             inputs, labels, y_pred, share.weights(sample_weight), training=False
@@ -174,6 +176,17 @@ class AdversarialClassifier(keras.Model):
         return replicas.for_keras(
             self._global_metrics(share, x, y, y_pred, sample_weight)
         )
+
+    def _share(self, x, y):
+        """Returns inputs and labels that are not empty, and their share."""
+        reduction = getattr(self.loss, "reduction", MEAN)
+        if replicas.count() > 1 and reduction != MEAN:
+            raise ValueError(
+                f"With several replicas `loss` must have the reduction {MEAN}. "
+                f"Received: {reduction}"
+            )
+        share = replicas.Share(tf.shape(x["token_ids"])[0])
+        return *share.padded((x, y)), share
 
     def _global_metrics(self, share, x, y, y_pred, sample_weight):
         """Computes the metrics of the whole batch, on every replica."""

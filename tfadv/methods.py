@@ -146,6 +146,11 @@ def _check_bank_memory(num_examples, hidden_dim, dtype, sharded):
     from tfadv import replicas
     from tfadv.memory_bank import MemoryBank
 
+    if sharded and replicas.count() == 1:
+        raise InputError(
+            "--bank_sharding: there is one device only, which would hold all "
+            "of the banks; leave it out, or train where there are several"
+        )
     rows = MemoryBank.rows_held(num_examples, sharded)
     needed = MemoryBank.memory(rows, hidden_dim, dtype) / 2**20
     free = psutil.virtual_memory().available / 2**20
@@ -157,6 +162,8 @@ def _check_bank_memory(num_examples, hidden_dim, dtype, sharded):
         what += f" on each of {replicas.count()} replicas"
     if needed > free:
         smaller = "" if dtype == "bfloat16" else "--bank_dtype=bfloat16, "
+        if replicas.count() > 1 and not sharded:
+            smaller += "--bank_sharding, "
         raise InputError(
             f"{what}, but {free:,.1f} MiB of memory are free; take {smaller}"
             "fewer training examples or more memory"

@@ -6,6 +6,7 @@ in a loop or a branch, which replicas could enter at different times.
 """
 
 import contextlib
+import functools
 import json
 import os
 
@@ -37,10 +38,10 @@ def strategy(name):
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
+        return _made(tf.distribute.MirroredStrategy)
     _check_tf_config()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _made(tf.distribute.MultiWorkerMirroredStrategy)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
@@ -49,6 +50,16 @@ def strategy(name):
             "that all workers run, and give --data_dir instead of a dataset "
             "that TensorFlow Datasets loads"
         ) from error
+
+
+@functools.cache
+def _made(kind):
+    """Makes a process' only strategy of a kind.
+
+    A second one would count its collective operations from the start again,
+    and TensorFlow take them for those of the first.
+    """
+    return kind()
 
 
 def _check_tf_config():

@@ -6,8 +6,8 @@ with its positives and with every row of a memory bank, and a mask that says
 which rows are an example's negatives.
 
 The rows may lie on several replicas. Then each replica scores the examples of
-all of them, `[all, rows]`, with the rows it holds, `shards` has `share`, the
-`tfadv.replicas.Share` of its own examples, and the losses are those of its own.
+all of them, `[all, rows]`, with the rows it holds; `shards` is its
+`tfadv.replicas.Share` of the examples, and the losses are those of its own.
 """
 
 import tensorflow as tf
