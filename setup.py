@@ -44,6 +44,7 @@ setup(
         "numpy>=1.26.4",
         "psutil>=5.9",
         "safetensors>=0.4.5",
+        "sentencepiece>=0.2",
         "tensorboard>=2.20,<2.22",
         "tensorflow>=2.20,<2.22",
         "tensorflow-datasets>=4.9.10,<4.10",
@@ -61,7 +62,6 @@ setup(
             "pytest-xdist>=3.6",
             "ruff==0.17.*",
             "selenium>=4.20",
-            "sentencepiece>=0.2",
             "transformers>=5",
         ],
         # The independent reference. On Linux plain `pip install torch` brings

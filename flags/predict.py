@@ -14,15 +14,6 @@ TEXTS_FILE = flags.DEFINE_string(
     "--split or the data flags name a split, whose .csv, .tsv or .jsonl file "
     "needs no labels.",
 )
-CHUNK_SIZE = flags.DEFINE_integer(
-    "chunk_size",
-    1024,
-    "Texts that are read, classified and written at a time; 1 answers each "
-    "line of a pipe at once.",
-    lower_bound=1,
-    upper_bound=2**31 - 1,
-)
-
 # What says which split to read, and how.
 _OF_SPLITS = (
     data.DATASET,

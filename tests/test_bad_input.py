@@ -456,7 +456,6 @@ ROWS = [
         "--overwrite and --format=saved_model clash",
     ),
     ("export", "unknown format", "--format=onnx", "--format=onnx"),
-    ("predict", "no chunks", "--chunk_size=0", "--chunk_size=0"),
     (
         "tune",
         "clash of method and search",

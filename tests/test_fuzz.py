@@ -9,7 +9,6 @@ import tempfile
 
 import numpy as np
 import pytest
-import sentencepiece
 from absl.testing import flagsaver
 
 from tests import report_runs, tiny_run
@@ -127,20 +126,7 @@ def an_albert_encoder(folder):
 
 def spiece_model():
     """A small SentencePiece model."""
-    file = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter(tiny_run.examples(50, seed=0).texts),
-        model_writer=file,
-        vocab_size=30,
-        hard_vocab_limit=False,
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols="[CLS],[SEP],[MASK]",
-        minloglevel=2,
-    )
-    return file.getvalue()
+    return tiny_run.sentencepiece_model(tiny_run.examples(50, 0).texts, 30)
 
 
 def an_empty_folder(folder):

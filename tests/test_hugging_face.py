@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+from sentencepiece import sentencepiece_model_pb2
 
 import tfadv
 from tests import checkpoints, tiny_run
@@ -35,27 +36,16 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 @pytest.fixture(scope="module")
-def sentencepiece_model(tmp_path_factory):
+def sentencepiece_model():
     """A tiny SentencePiece model with ALBERT's control tokens."""
-    sentencepiece = pytest.importorskip("sentencepiece")
-    from sentencepiece import sentencepiece_model_pb2
-
-    folder = tmp_path_factory.mktemp("sentencepiece")
-    sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter([f"{text} 2010".lower() for text in TEXTS]),
-        model_prefix=str(folder / "spiece"),
-        vocab_size=60,
-        hard_vocab_limit=False,
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols="[CLS],[SEP],[MASK]",
-        user_defined_symbols=list("()."),
-        minloglevel=2,
-    )
     model = sentencepiece_model_pb2.ModelProto()
-    model.ParseFromString((folder / "spiece.model").read_bytes())
+    model.ParseFromString(
+        tiny_run.sentencepiece_model(
+            [f"{text} 2010".lower() for text in TEXTS],
+            60,
+            user_defined_symbols=list("()."),
+        )
+    )
     # ALBERT's own model has such pieces, and ALBERT does not use them.
     model.pieces.add(piece="▁2010,", score=-2.0)
     return model.SerializeToString()

@@ -163,7 +163,7 @@ def check(rows, texts, run):
 
 # Arguments, stdin, and which texts are classified.
 GOOD = {
-    "stdin": (["--chunk_size=4"], lines(TEXTS), TEXTS),
+    "stdin": ([], lines(TEXTS), TEXTS),
     "a text file, beside which stdin is not read": (
         ["--texts_file={d}/texts.txt"],
         b"\xff",
@@ -376,7 +376,7 @@ def test_a_pipe_is_answered_until_its_reader_goes(data, run):
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "tools.predict"),
-            *(f"--run_dir={data}/run", "--chunk_size=1"),
+            f"--run_dir={data}/run",
         ],
         cwd=ROOT,
         stdin=subprocess.PIPE,
@@ -384,13 +384,12 @@ def test_a_pipe_is_answered_until_its_reader_goes(data, run):
         stderr=subprocess.PIPE,
         bufsize=0,
     )
-    rows = []
-    for text in (b"bad\n", b"\n"):
-        process.stdin.write(text)
-        rows.append(json.loads(process.stdout.readline()))
-    check(rows, ["bad", ""], run)
+    texts = ["bad", ""] * (prediction.CHUNK_SIZE // 2)
+    process.stdin.write(lines(texts))
+    rows = [json.loads(process.stdout.readline()) for _ in texts]
+    check(rows, texts, run)
     process.stdout.close()
-    process.stdin.write(b"good\n")
+    process.stdin.write(lines(texts))
     assert process.stderr.read() == b""
     assert process.wait(60) == 0
     process.stdin.close()

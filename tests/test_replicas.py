@@ -28,9 +28,10 @@ def environment(**more):
     return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **more}
 
 
-def differences(*arguments):
+def answer(*arguments):
+    """What a module of the tests prints last, as JSON."""
     called = subprocess.run(
-        [sys.executable, "-m", "tests.replica_runs", "--json", *arguments],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -39,6 +40,10 @@ def differences(*arguments):
     )
     assert called.returncode == 0, called.stderr[-3000:]
     return json.loads(called.stdout.split("\n")[-2])
+
+
+def differences(*arguments):
+    return answer("tests.replica_runs", "--json", *arguments)
 
 
 def assert_equal(lines):
@@ -65,21 +70,8 @@ def test_all_methods_on_one_two_and_four_replicas():
     assert len(lines) == 3 * CASES + 2 * CARL_CASES
 
 
-def checks(*names):
-    called = subprocess.run(
-        [sys.executable, "-m", "tests.replica_checks", *names],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert called.returncode == 0, called.stderr[-3000:]
-    return json.loads(called.stdout.split("\n")[-2])
-
-
 def test_evaluation_is_that_of_one_device_and_losses_must_be_means():
-    found = checks("evaluation", "reduction")
+    found = answer("tests.replica_checks", "evaluation", "reduction")
     for name, gap in found["evaluation"].items():
         assert gap < 1e-6, name
     assert "must have the reduction sum_over_batch_size" in found["reduction"]
@@ -87,7 +79,7 @@ def test_evaluation_is_that_of_one_device_and_losses_must_be_means():
 
 @pytest.mark.slow
 def test_an_overflow_on_one_replica_ends_the_update_on_all():
-    found = checks("overflow")["overflow"]
+    found = answer("tests.replica_checks", "overflow")["overflow"]
     assert found["calm"]["scales"] == [1024, 1024]
     assert found["overflow"]["scales"] == [512, 512]
     assert found["overflow"]["moved"] == 0
@@ -99,7 +91,7 @@ def test_an_overflow_on_one_replica_ends_the_update_on_all():
 
 @pytest.mark.slow
 def test_a_sharded_bank_is_saved_whole_and_comes_back_everywhere():
-    found = checks("sharded_bank")["sharded_bank"]
+    found = answer("tests.replica_checks", "sharded_bank")["sharded_bank"]
     # Nine rows on two replicas: no device has all of a table.
     assert found["shapes"] == [[5, 8]] * 4
     assert found["sharded"] == found["whole"] == found["restored"] == 0
@@ -108,7 +100,7 @@ def test_a_sharded_bank_is_saved_whole_and_comes_back_everywhere():
 
 @pytest.mark.slow
 def test_replicas_have_masks_of_their_own_and_count_alike():
-    found = checks("dropout")["dropout"]
+    found = answer("tests.replica_checks", "dropout")["dropout"]
     assert found["masks differ"]
     for one, other in found["states"]:
         assert one == other
@@ -116,7 +108,7 @@ def test_replicas_have_masks_of_their_own_and_count_alike():
 
 @pytest.mark.slow
 def test_a_whole_run_on_two_devices():
-    found = checks("train")["train"]
+    found = answer("tests.replica_checks", "train")["train"]
     assert found["steps"] == 26
     assert found["accuracies"][0] == found["accuracies"][1]
     # 45 of the 90 rows.

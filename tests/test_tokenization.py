@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
 import tfadv
+from tests import tiny_run
 from tfadv.errors import InputError
 from tfadv.tokenization import AlbertTokenizer, BertTokenizer, Tokenizer
 
@@ -178,22 +179,15 @@ def albert_folder(tmp_path_factory):
         for year in range(2000, 2020)
         for n, word in enumerate(words.split())
     ]
-    sentencepiece.SentencePieceTrainer.Train(
-        sentence_iterator=iter(corpus),
-        model_prefix=str(folder / "spiece"),
-        vocab_size=150,
-        hard_vocab_limit=False,
-        pad_id=0,
-        unk_id=1,
-        bos_id=-1,
-        eos_id=-1,
-        control_symbols="[CLS],[SEP],[MASK]",
+    model = tiny_run.sentencepiece_model(
+        corpus,
+        150,
         user_defined_symbols=list('()"-.–£€'),
         normalization_rule_name="nmt_nfkc",
         split_by_number=False,
         split_by_unicode_script=False,
-        minloglevel=2,
     )
+    (folder / "spiece.model").write_bytes(model)
     write_config(folder, model_type="albert")
     return folder
 

@@ -1,5 +1,7 @@
 """A dataset and an encoder on which training takes a second."""
 
+import io
+
 import numpy as np
 
 from tests import checkpoints
@@ -24,6 +26,31 @@ def encoder_folder(folder, vocabulary=None):
         "\n".join(pieces) + "\n", encoding="utf-8"
     )
     return folder
+
+
+def sentencepiece_model(sentences, vocab_size, **options):
+    """Makes a SentencePiece model with ALBERT's control tokens.
+
+    Returns:
+        bytes, the content of a `spiece.model`.
+    """
+    import sentencepiece
+
+    file = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(sentences),
+        model_writer=file,
+        vocab_size=vocab_size,
+        hard_vocab_limit=False,
+        pad_id=0,
+        unk_id=1,
+        bos_id=-1,
+        eos_id=-1,
+        control_symbols="[CLS],[SEP],[MASK]",
+        minloglevel=2,
+        **options,
+    )
+    return file.getvalue()
 
 
 def examples(count, seed):

@@ -18,6 +18,7 @@ import time
 import keras
 import numpy as np
 import safetensors
+import safetensors.numpy
 
 from tfadv import replicas, run_folder
 from tfadv.callbacks import Remembering
@@ -28,17 +29,6 @@ FORMAT = 1
 # The share of the time that backups may take.
 _LARGEST_SHARE = 0.02
 _PROGRESS = "progress"
-_DTYPES = {
-    "bool": "BOOL",
-    "uint8": "U8",
-    "int32": "I32",
-    "uint32": "U32",
-    "int64": "I64",
-    "float16": "F16",
-    "bfloat16": "BF16",
-    "float32": "F32",
-    "float64": "F64",
-}
 
 
 class Backup(keras.callbacks.Callback):
@@ -272,36 +262,6 @@ class Backup(keras.callbacks.Callback):
                 )
 
 
-class _Store:
-    """Takes what `save_own_variables` gives, and passes it on at once."""
-
-    def __init__(self, prefix, put):
-        self._prefix = prefix
-        self._put = put
-
-    def __setitem__(self, name, value):
-        is_array = isinstance(value, np.ndarray)
-        self._put(self._prefix + name, value if is_array else value.numpy())
-
-
-class _Stored:
-    """Gives `load_own_variables` what it reads, an array at a time."""
-
-    def __init__(self, prefix, file):
-        self._prefix = prefix
-        self._file = file
-
-    def keys(self):
-        return [
-            name.removeprefix(self._prefix)
-            for name in self._file.keys()  # noqa: SIM118
-            if name.startswith(self._prefix)
-        ]
-
-    def __getitem__(self, name):
-        return self._file.get_tensor(self._prefix + name).numpy()
-
-
 def _variables(classifier):
     """Names all variables by their place: names of layers may differ."""
     groups = {
@@ -321,13 +281,19 @@ def _objectives(classifier):
     return {f"objectives/{o.name}/": o for o in classifier.objectives}
 
 
-def _visit(classifier, put):
-    """Calls `put(name, array)` with all there is to remember, one by one."""
-    for name, variable in _variables(classifier).items():
-        # All replicas have the same.
-        put(name, replicas.local_copies(variable)[0].numpy())
+def _arrays(classifier):
+    """Collects all there is to remember, by name."""
+    # All replicas have the same.
+    arrays = {
+        name: replicas.local_copies(variable)[0].numpy()
+        for name, variable in _variables(classifier).items()
+    }
     for prefix, objective in _objectives(classifier).items():
-        objective.save_own_variables(_Store(prefix, put))
+        own = {}
+        objective.save_own_variables(own)
+        arrays |= {prefix + name: value for name, value in own.items()}
+    # NumPy has scalars that are no arrays.
+    return {name: np.asarray(array) for name, array in arrays.items()}
 
 
 def _write(path, classifier, progress):
@@ -335,48 +301,18 @@ def _write(path, classifier, progress):
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(run_folder.PARTIAL + path.name)
     try:
-        with open(partial, "wb") as file:
-            _write_tensors(
-                file,
-                lambda put: _visit(classifier, put),
-                {_PROGRESS: json.dumps(progress)},
-            )
-            file.flush()
-            os.fsync(file.fileno())
+        safetensors.numpy.save_file(
+            _arrays(classifier), partial, {_PROGRESS: json.dumps(progress)}
+        )
+        run_folder.sync(partial)
         os.replace(partial, path)
         run_folder.sync(path.parent)
-    except OSError:
+    except (OSError, safetensors.SafetensorError) as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise
-
-
-def _write_tensors(file, visit, metadata):
-    """Writes safetensors without a copy of all arrays at once.
-
-    Args:
-        file: binary file.
-        visit: callable that calls its argument with names and arrays; called
-            twice.
-        metadata: dict of strings.
-    """
-    header, end = {"__metadata__": metadata}, 0
-
-    def note(name, array):
-        nonlocal end
-        header[name] = {
-            "dtype": _DTYPES[array.dtype.name],
-            "shape": array.shape,
-            "data_offsets": [end, end + array.nbytes],
-        }
-        end += array.nbytes
-
-    visit(note)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    file.write(len(text).to_bytes(8, "little") + text)
-    # As bytes: not all types have a buffer of their own.
-    visit(lambda _, array: file.write(array.reshape(-1).view(np.uint8)))
+        if isinstance(error, OSError):
+            raise
+        raise OSError(str(error)) from error
 
 
 def _assign(classifier, file):
@@ -388,14 +324,19 @@ def _assign(classifier, file):
         first = min(found ^ variables.keys())
         raise ValueError(f"it has {len(found)} variables, {first} differs")
     for name, variable in variables.items():
-        part = file.get_slice(name)
-        kind = _DTYPES[keras.backend.standardize_dtype(variable.dtype)]
-        if (part.get_dtype(), part.get_shape()) != (kind, [*variable.shape]):
+        tensor = file.get_tensor(name)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        found = tensor.dtype.name, [*tensor.shape]
+        if found != (dtype, [*variable.shape]):
             raise ValueError(
-                f"{name} is {part.get_dtype()} {part.get_shape()}, expected "
-                f"{kind} {[*variable.shape]}"
+                f"{name} is {found}, expected {(dtype, [*variable.shape])}"
             )
     for name, variable in variables.items():
         replicas.assign(variable, file.get_tensor(name))
     for prefix, objective in _objectives(classifier).items():
-        objective.load_own_variables(_Stored(prefix, file))
+        own = {
+            name.removeprefix(prefix): file.get_tensor(name).numpy()
+            for name in file.keys()  # noqa: SIM118
+            if name.startswith(prefix)
+        }
+        objective.load_own_variables(own)

@@ -1,7 +1,6 @@
 """A pretrained KerasHub backbone, opened at its word embeddings."""
 
 import contextlib
-import json
 import pathlib
 import shutil
 import tempfile
@@ -321,16 +320,9 @@ def _load(folder, backbone_class, family, load_weights, settings):
         and name.endswith((".safetensors", ".safetensors.index.json", ".h5"))
         for name in files
     ):
-        pickled = [n for n in files if n.endswith((".bin", ".pt", ".ckpt"))]
         raise InputError(
             f"--encoder: {folder} has no weights: expected model.safetensors "
-            "or model.weights.h5"
-            + (
-                f", found {', '.join(pickled)}, a pickle, which is never "
-                "opened: load it in PyTorch and save_pretrained() it anew"
-                if pickled
-                else f"; found {', '.join(files)}"
-            )
+            f"or model.weights.h5, {pretrained.instead_of_weights(folder)}"
         )
     try:
         with _keras_hub_layout(folder, family, load_weights) as source:
@@ -364,7 +356,7 @@ def _keras_hub_layout(folder, family, load_weights):
     """
     names = {}
     if load_weights and family == "albert":
-        for path in _safetensors_files(folder):
+        for path in pretrained.safetensors_files(folder):
             with safetensors.safe_open(path, framework="np") as tensors:
                 names |= dict.fromkeys(tensors.keys(), path)
     if not names or any(name.startswith("albert.") for name in names):
@@ -381,13 +373,3 @@ def _keras_hub_layout(folder, family, load_weights):
             renamed / "model.safetensors",
         )
         yield renamed
-
-
-def _safetensors_files(folder):
-    """Lists the files of weights; a large checkpoint has an index of them."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return [folder / name for name in sorted(set(weight_map.values()))]
-    path = folder / "model.safetensors"
-    return [path] if path.exists() else []

@@ -10,15 +10,11 @@
 Neither PyTorch nor `transformers` is needed; both open what `save` writes.
 """
 
-import base64
 import dataclasses
-import io
 import json
 import math
 import operator
 import pathlib
-import re
-import struct
 
 import keras
 import numpy as np
@@ -27,7 +23,7 @@ import safetensors.numpy
 import tensorflow as tf
 
 import tfadv
-from tfadv import pretrained, run_folder
+from tfadv import albert_tokenizer_json, pretrained, run_folder
 from tfadv.classifier import AdversarialClassifier
 from tfadv.encoder import Encoder
 from tfadv.errors import InputError
@@ -36,7 +32,6 @@ from tfadv.tokenization import Tokenizer
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 
 # KerasHub's name of a layer -> Hugging Face's, behind the family's prefix.
 _EMBEDDINGS = {
@@ -166,7 +161,8 @@ def save(run, folder):
     run.tokenizer.save(folder)
     if family == "albert":
         run_folder.write_json(
-            folder / "tokenizer.json", _albert_tokenizer(run.tokenizer, folder)
+            folder / "tokenizer.json",
+            albert_tokenizer_json.describe(run.tokenizer, folder),
         )
     run_folder.write_json(folder / CONFIG, _config(run, family))
 
@@ -382,134 +378,6 @@ def _encoder_config(encoder, family):
     return config
 
 
-def _albert_tokenizer(tokenizer, folder):
-    """The `tokenizer.json` of ALBERT, as the `tokenizers` library reads it.
-
-    Without it `transformers` 5 makes a tokenizer of `spiece.model` that
-    splits texts at the model's user-defined symbols, full stops and brackets,
-    before all else: about every eighth sentence got other ids than ALBERT was
-    pretrained with.
-    """
-    pieces, character_map = _read_sentencepiece(folder / "spiece.model")
-    spaces = {
-        "type": "Metaspace",
-        "replacement": "▁",
-        "prepend_scheme": "always",
-        "split": True,
-    }
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": i,
-                "content": pieces[i][0],
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for i in tokenizer.special_ids
-        ],
-        "normalizer": _albert_normalizer(tokenizer, character_map),
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [{"type": "WhitespaceSplit"}, spaces],
-        },
-        "post_processor": _albert_template(tokenizer.cls_id, tokenizer.sep_id),
-        "decoder": spaces,
-        "model": {
-            "type": "Unigram",
-            "unk_id": tokenizer.unk_id,
-            # Pieces like "2," are never used: see `AlbertTokenizer`.
-            "vocab": [
-                [piece, -1e4 if re.search(r"\d,$", piece) else score]
-                for piece, score in pieces
-            ],
-            "byte_fallback": False,
-        },
-    }
-
-
-def _albert_normalizer(tokenizer, character_map):
-    normalizers = [
-        {"type": "Replace", "pattern": {"String": quotes}, "content": '"'}
-        for quotes in ("``", "''")
-    ]
-    if not tokenizer.keep_accents:
-        normalizers += [{"type": "NFKD"}, {"type": "StripAccents"}]
-    if tokenizer.do_lower_case:
-        normalizers.append({"type": "Lowercase"})
-    if character_map:
-        encoded = base64.b64encode(character_map).decode()
-        normalizers.append(
-            {"type": "Precompiled", "precompiled_charsmap": encoded}
-        )
-    return {"type": "Sequence", "normalizers": normalizers}
-
-
-def _albert_template(cls_id, sep_id):
-    """Where the control tokens go in a text and in a pair of texts."""
-
-    def token(name, segment):
-        return {"SpecialToken": {"id": name, "type_id": segment}}
-
-    def text(name, segment):
-        return {"Sequence": {"id": name, "type_id": segment}}
-
-    single = [token("[CLS]", 0), text("A", 0), token("[SEP]", 0)]
-    return {
-        "type": "TemplateProcessing",
-        "single": single,
-        "pair": [*single, text("B", 1), token("[SEP]", 1)],
-        "special_tokens": {
-            name: {"id": name, "ids": [i], "tokens": [name]}
-            for name, i in (("[CLS]", cls_id), ("[SEP]", sep_id))
-        },
-    }
-
-
-def _read_sentencepiece(path):
-    """Reads the pieces with their scores, and the map of characters.
-
-    Only the package `sentencepiece` knows the format; it is a message of
-    protocol buffers, of which few fields are needed.
-    """
-    pieces, character_map = [], b""
-    for number, value in _message_fields(path.read_bytes()):
-        fields = dict(_message_fields(value)) if number in (1, 3) else {}
-        if number == 1:  # a piece, its score and its type
-            [score] = struct.unpack("<f", fields.get(2, bytes(4)))
-            pieces.append((fields[1].decode(), score))
-        elif number == 3:  # how texts are normalized
-            character_map = fields.get(2, b"")
-    return pieces, character_map
-
-
-def _message_fields(message):
-    """Yields the numbers and values of a protocol buffer's fields."""
-
-    def read_int():
-        value = shift = 0
-        while True:
-            byte = stream.read(1)[0]
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    stream = io.BytesIO(message)
-    while stream.tell() < len(message):
-        number, kind = divmod(read_int(), 8)
-        if kind == 0:
-            yield number, read_int()
-        else:
-            sizes = {1: 8, 5: 4}
-            yield number, stream.read(sizes.get(kind) or read_int())
-
-
 def _load(folder, precision):
     config = pretrained.read_config(folder)
     label_names = _label_names(config)
@@ -610,7 +478,14 @@ class _Checkpoint:
 
     def __init__(self, folder):
         self._files = {}
-        for path in _tensor_files(pathlib.Path(folder)):
+        folder = pathlib.Path(folder)
+        paths = pretrained.safetensors_files(folder)
+        if not paths:
+            raise InputError(
+                f"expected the weights as {WEIGHTS}, "
+                f"{pretrained.instead_of_weights(folder)}"
+            )
+        for path in paths:
             try:
                 # NumPy has no bfloat16.
                 file = safetensors.safe_open(path, framework="tf")
@@ -658,28 +533,3 @@ class _Checkpoint:
         for ours, theirs in _OTHER_NAMES.items():
             other = other.replace(ours, theirs)
         return next((n for n in (name, other) if n in self._files), None)
-
-
-def _tensor_files(folder):
-    """Lists the files of weights; a large checkpoint has an index of them."""
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            names = sorted(set(index["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(
-                f"expected a JSON object with a weight_map in {INDEX}, found "
-                "none; copy it anew from where it comes from"
-            ) from None
-        return [folder / name for name in names]
-    files = sorted(path.name for path in folder.iterdir())
-    pickled = [n for n in files if n.endswith((".bin", ".pt", ".ckpt"))]
-    found = f"found {', '.join(files)}; copy it from where they come from"
-    if pickled:
-        found = (
-            f"found {', '.join(pickled)}, a pickle, which is never opened: "
-            "load it in PyTorch and save_pretrained() it anew"
-        )
-    raise InputError(f"expected the weights as {WEIGHTS}, {found}")

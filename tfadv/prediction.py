@@ -10,6 +10,9 @@ import pathlib
 from tfadv import run_folder
 from tfadv.errors import InputError
 
+# Texts that are read, classified and written at a time.
+CHUNK_SIZE = 1024
+
 
 def read_texts(file, where):
     r"""Yields the texts of a file, one a line.
@@ -88,7 +91,7 @@ def read_ahead(texts, count):
     return first, itertools.chain(first, texts)
 
 
-def predict(run, texts, chunk_size=1024):
+def predict(run, texts, chunk_size=CHUNK_SIZE):
     """Classifies texts, a chunk at a time.
 
     Inside of a chunk texts of like length are classified together, so that

@@ -119,6 +119,51 @@ def family(config):
     )
 
 
+def safetensors_files(folder):
+    """Lists the files of a checkpoint's weights; a large one has an index.
+
+    Args:
+        folder: `pathlib.Path`.
+
+    Returns:
+        List of paths; empty if there are none.
+
+    Raises:
+        InputError: the index is none.
+    """
+    path = folder / "model.safetensors"
+    if path.is_file():
+        return [path]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = sorted(set(content["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"--encoder: expected a JSON object with a weight_map in {index}, "
+            "found none; copy it anew from where it comes from"
+        ) from None
+    return [folder / name for name in names]
+
+
+def instead_of_weights(folder):
+    """Says what a folder without weights holds, for error messages.
+
+    Args:
+        folder: `pathlib.Path`.
+    """
+    files = sorted(path.name for path in folder.iterdir())
+    pickled = [n for n in files if n.endswith((".bin", ".pt", ".ckpt"))]
+    if not pickled:
+        return f"found {', '.join(files)}"
+    return (
+        f"found {', '.join(pickled)}, a pickle, which is never opened: load it "
+        "in PyTorch and save_pretrained() it anew"
+    )
+
+
 def _keras_hub_preset(name):
     """Returns the KerasHub backbone class that has this preset, or None."""
     import keras_hub

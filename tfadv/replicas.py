@@ -195,6 +195,8 @@ def mean(values):
     Returns:
         The same structure.
     """
+    if alone():
+        return values
     return tf.nest.map_structure(lambda v: v / count(), total(values))
 
 

@@ -37,18 +37,18 @@ def _predict(stdout):
     if output.OUTPUT_DIR.value:
         path = pathlib.Path(output.OUTPUT_DIR.value) / run_folder.PREDICTIONS
         run_folder.check_results([path], output.OVERWRITE.value)
-    chunk_size = predict.CHUNK_SIZE.value
     texts = predict.texts(folder)
     total = len(texts) if isinstance(texts, list) else None
-    first, texts = prediction.read_ahead(texts, chunk_size)
+    first, texts = prediction.read_ahead(texts, prediction.CHUNK_SIZE)
 
     command_line.import_tensorflow()
     import tqdm
 
-    chunks = prediction.predict(run_folder.load(folder), texts, chunk_size)
+    chunks = prediction.predict(run_folder.load(folder), texts)
     # No bar for one chunk, nor between the lines on a terminal, nor (`None`)
     # where nobody watches.
-    hidden = len(first) < chunk_size or (path is None and stdout.isatty())
+    one = len(first) < prediction.CHUNK_SIZE
+    hidden = one or (path is None and stdout.isatty())
     bar = tqdm.tqdm(
         desc="classifying",
         total=total,
