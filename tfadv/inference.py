@@ -65,6 +65,8 @@ class FrozenEncoder:
         )
         self.segments = self._matrix(backbone.segment_embedding.embeddings)
         self.embeddings_norm = _norm(backbone.embeddings_layer_norm)
+        # One for all layers, in KerasHub's backbones.
+        self.epsilon = backbone.embeddings_layer_norm.epsilon
         self.projection = None
         if hasattr(backbone, "embeddings_projection"):
             self.projection = self._dense(backbone.embeddings_projection)
@@ -89,7 +91,7 @@ class FrozenEncoder:
             + tf.gather(tf.constant(self.positions), positions[:, 1])
             + tf.gather(tf.constant(self.segments), segment_ids)
         )
-        x = _layer_norm(tf.cast(x, tf.float32), self.embeddings_norm)
+        x = self._normalize(tf.cast(x, tf.float32), self.embeddings_norm)
         if self.projection is not None:
             x = tf.cast(self._linear(x, self.projection), tf.float32)
         real = tf.ones_like(token_ids, tf.float32)
@@ -116,19 +118,24 @@ class FrozenEncoder:
             heads, tf.concat([shape, [3, self.num_heads, size]], axis=0)
         )
         query, key, value = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
-        scores = tf.matmul(query, key, transpose_b=True) + mask
+        # In this order TensorFlow on oneDNN makes one operation of the three.
+        scores = tf.matmul(query, key, transpose_b=True)
+        scores = scores * tf.constant(size**-0.5, self.dtype) + mask
         attended = tf.matmul(tf.nn.softmax(scores), value)
         attended = tf.gather_nd(tf.transpose(attended, [0, 2, 1, 3]), positions)
         attended = tf.reshape(attended, [-1, self.hidden_dim])
         x = self._add(x, self._linear(attended, attention_output))
-        x = _layer_norm(x, attention_norm)
+        x = self._normalize(x, attention_norm)
         inner = self.activation(self._linear(x, feedforward))
-        return _layer_norm(self._add(x, self._linear(inner, output)), norm)
+        return self._normalize(self._add(x, self._linear(inner, output)), norm)
 
     def _linear(self, x, dense):
         kernel, bias = dense
         product = tf.matmul(tf.cast(x, self.dtype), kernel)
         return tf.nn.bias_add(product, bias)
+
+    def _normalize(self, x, norm):
+        return _layer_norm(x, *norm, self.epsilon)
 
     def _add(self, x, y):
         return x + tf.cast(y, tf.float32)
@@ -136,7 +143,6 @@ class FrozenEncoder:
     def _block(self, layer):
         """The weights of one layer, queries, keys and values side by side."""
         attention = layer._self_attention_layer
-        scale = (self.hidden_dim // self.num_heads) ** -0.5
         parts = [
             (_array(d.kernel).reshape(self.hidden_dim, -1), _array(d.bias))
             for d in (
@@ -145,7 +151,6 @@ class FrozenEncoder:
                 attention._value_dense,
             )
         ]
-        parts[0] = tuple(scale * array for array in parts[0])
         output = attention._output_dense
         return (
             (
@@ -218,15 +223,26 @@ def _exact_gelu(x):
     return 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
 
 
-def _layer_norm(x, norm):
-    gamma, beta, epsilon = norm
-    centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-    variance = tf.reduce_mean(centred * centred, axis=-1, keepdims=True)
-    return centred * (tf.math.rsqrt(variance + epsilon) * gamma) + beta
+def _layer_norm(x, gamma, beta, epsilon):
+    # As a batch normalisation whose channels are the tokens: TensorFlow on
+    # oneDNN makes one operation of this form, and of none with means.
+    tokens = tf.shape(x)[0]
+    size = x.shape[1]
+    normalized, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=tf.reshape(x, tf.stack([1, tokens, size, 1])),
+        scale=tf.fill([tokens], 1.0),
+        offset=tf.fill([tokens], 0.0),
+        mean=tf.constant([], tf.float32),
+        variance=tf.constant([], tf.float32),
+        epsilon=epsilon,
+        data_format="NCHW",
+        is_training=True,
+    )
+    return tf.reshape(normalized, [-1, size]) * gamma + beta
 
 
 def _norm(layer):
-    return (_array(layer.gamma), _array(layer.beta), np.float32(layer.epsilon))
+    return _array(layer.gamma), _array(layer.beta)
 
 
 def _array(variable):
