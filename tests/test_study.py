@@ -1,0 +1,121 @@
+"""The study's statistics and its report."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmarks import study, study_report
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def row(method, seed, accuracy, **more):
+    epsilon = {"accuracy": accuracy, "cosine": 0.5, "euclidean": 2.0}
+    return {
+        "dataset": "movie_reviews",
+        "method": method,
+        "seed": seed,
+        "test": 0.8 + accuracy / 100,
+        "steps": 10,
+        "train_examples": 160,
+        "attacked_examples": 100,
+        "attack": {"steps": 5, "norm": "l2"},
+        "epsilons": {"0.1": epsilon},
+        "hotflip": 0.25,
+        **more,
+    }
+
+
+def test_difference_is_the_paired_t_test():
+    one = {1: 3.0, 2: 5.0, 3: 4.5}
+    other = {3: 4.0, 2: 3.0, 1: 2.0, 9: 100.0}
+    found = study_report.difference(one, other)
+    expected = stats.ttest_rel([3.0, 5.0, 4.5], [2.0, 3.0, 4.0])
+    assert found["mean"] == pytest.approx(3.5 / 3)
+    assert found["p"] == pytest.approx(expected.pvalue)
+    assert found["interval"] == pytest.approx(expected.confidence_interval())
+
+
+@pytest.mark.parametrize("other", [{1: 1.0}, {1: 1.0, 2: 2.0}])
+def test_difference_without_spread_has_no_test(other):
+    found = study_report.difference({1: 2.0, 2: 3.0}, other)
+    assert found == {"mean": 1.0, "interval": None, "p": None}
+
+
+def test_holm_by_hand():
+    found = study_report.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
+    assert found == {
+        "a": pytest.approx(0.03),
+        "b": pytest.approx(0.06),
+        "c": pytest.approx(0.06),
+        "d": None,
+    }
+
+
+def test_report_shows_means_spread_and_differences():
+    texts = {
+        f"{who}_{when}": 0.5 if when == "after" else 1.0
+        for who in ("prediction", "victim")
+        for when in ("before", "after")
+    }
+    rows = [
+        row("rar", 1, 0.7, texts={**texts, "changed_tokens": 1.0}),
+        row("rar", 2, 0.9, texts={**texts, "changed_tokens": 2.0}),
+        row("freelb", 1, 0.6),
+        row("freelb", 2, 0.7),
+    ]
+    report = study_report.markdown(rows)
+    lines = report.split("\n")
+    freelb, rar, difference, *_ = [
+        line for line in lines if line.startswith(("| freelb", "| rar"))
+    ]
+    assert "65.0 (7.1)" in freelb and "80.0 (14.1)" in rar
+    assert "+15.0 [-48.5, +78.5]" in difference
+    assert "1.50 (0.71)" in report
+    assert "seeds 1, 2" in report
+
+
+def test_sst2_splits_share_no_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "SST2", tmp_path / "study" / "texts")
+    lines = [f'a "quoted film {i}\t{i % 2}' for i in range(5000)]
+    for name, part in (("train", lines), ("dev", ["good\t1", "bad\t0"])):
+        text = "\n".join(["sentence\tlabel", *part]) + "\n"
+        (tmp_path / f"{name}.tsv").write_text(text)
+    study.prepare_sst2(tmp_path)
+    found = {
+        name: (study.SST2 / f"{name}.tsv").read_text().splitlines()
+        for name in ("train", "dev", "test")
+    }
+    assert {rows[0] for rows in found.values()} == {"sentence\tlabel"}
+    assert found["test"][1:] == ["good\t1", "bad\t0"]
+    drawn = [*found["train"][1:], *found["dev"][1:]]
+    assert len(drawn) == len(set(drawn)) == 4500
+    assert set(drawn) <= set(lines)
+    assert len(found["dev"]) == 501
+    # Drawn, not taken from the head.
+    assert np.mean([line in lines[:500] for line in found["dev"]]) < 0.5
+
+
+def test_sst2_without_its_folder_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "SST2", tmp_path / "texts")
+    with pytest.raises(SystemExit, match="--sst2"):
+        study.prepare_sst2(None)
+
+
+@pytest.mark.parametrize("dataset", study.DATASETS)
+def test_methods_have_the_same_budget(dataset):
+    """The cells differ in what their method needs, and in nothing else."""
+    flags = {}
+    for method in study.METHODS:
+        path = f"flags/experiments/study_{dataset}_{method}.cfg"
+        lines = (ROOT / path).read_text().splitlines()
+        flags[method] = {x for x in lines if x.startswith("--")}
+    shared = {
+        x for x in flags["freelb"] if not x.startswith(("--method", "--adv_"))
+    }
+    for lines in flags.values():
+        assert shared <= lines
+    for method in ("carl", "rar", "carl_rar"):
+        assert flags["freelb"] - {"--method=freelb"} <= flags[method]
