@@ -36,7 +36,7 @@ METHODS = ["baseline", "freelb", "carl", "rar", "carl_rar"]
 SST2 = pathlib.Path("runs/study/sst2/texts")
 SST2_TRAIN, SST2_DEV = 4000, 500
 EPSILONS = "0.1,0.2"
-EXAMPLES = 256
+EXAMPLES = 200
 ATTACK = [f"--max_examples={EXAMPLES}", "--attack_steps=5", "--split=test"]
 
 
@@ -153,7 +153,7 @@ def run(dataset, method, seed, processors):
         arguments = [f"--run_dir={folder}", f"--epsilons={EPSILONS}", *ATTACK]
         call("attack", arguments, processors)
     victim = folder_of(dataset, "baseline", seed)
-    if "rar" in method and not (folder / run_folder.ADVERSARIES).exists():
+    if method == "rar" and not (folder / run_folder.ADVERSARIES).exists():
         if not (victim / run_folder.RESULTS).exists():
             sys.exit(f"{folder}: adversaries need the run {victim}")
         arguments = [f"--run_dir={folder}", f"--victim_run={victim}", *ATTACK]
