@@ -22,6 +22,14 @@ BATCH_SIZE = flags.DEFINE_integer(
     lower_bound=1,
     upper_bound=2**31 - 1,
 )
+ACCUMULATION_STEPS = flags.DEFINE_integer(
+    "accumulation_steps",
+    1,
+    "Computes an update in that many slices of its batch, one after another: "
+    "the same update, in the memory that a slice takes. For long texts, and "
+    "for a --batch_size that memory does not suffice for.",
+    lower_bound=1,
+)
 LEARNING_RATE = flags.DEFINE_float(
     "learning_rate", 5e-5, "Adam's learning rate, at its peak."
 )
@@ -74,6 +82,14 @@ flags.register_validator(
     lambda value: 0 < value < float("inf"),
     "must be greater than 0",
 )
+
+
+@flags.multi_flags_validator(
+    [BATCH_SIZE.name, ACCUMULATION_STEPS.name],
+    message="clash: a batch has no more slices than texts",
+)
+def _slices_have_texts(values):
+    return values[ACCUMULATION_STEPS.name] <= values[BATCH_SIZE.name]
 
 
 @flags.multi_flags_validator(

@@ -421,6 +421,18 @@ ROWS = [
     ),
     (
         TRAINERS,
+        "no slices",
+        "--accumulation_steps=0",
+        "--accumulation_steps=0",
+    ),
+    (
+        TRAINERS,
+        "more slices than texts",
+        "--batch_size=4 --accumulation_steps=5",
+        "batch_size=4, accumulation_steps=5: clash",
+    ),
+    (
+        TRAINERS,
         "clash of rate and warm-up",
         "--warmup_proportion=0.2",
         "learning_rate_schedule=constant, warmup_proportion=0.2: clash",

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import pathlib
+import re
+import sys
 import time
 
 import keras
@@ -264,6 +266,60 @@ class StartContrastive(_StepCounter):
     def on_train_batch_end(self, batch, logs=None):
         # Several steps, where an execution has several.
         self._steps += batch - self._first + 1
+
+
+class PeakMemory(keras.callbacks.Callback):
+    """Prints once how much memory the updates take at their peak.
+
+    After the second update with all objectives: by then every kind of tensor
+    that training has, has been there.
+
+    Args:
+        batch_size: int, for the message.
+    """
+
+    def __init__(self, batch_size):
+        super().__init__()
+        self.batch_size = batch_size
+        self._updates = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not all(objective.active for objective in self.model.objectives):
+            return
+        self._updates += 1
+        if self._updates != 2:
+            return
+        found = ", ".join(
+            f"{size / 2**30:.2f} GiB ({where})"
+            for where, size in peak_memory().items()
+        )
+        updates = f"2 updates of {self.batch_size} texts"
+        # Below Keras' bar, not in it.
+        print(f"\npeak memory after {updates}: {found}", flush=True)
+
+
+def peak_memory():
+    """Measures the most memory that was in use at a time so far.
+
+    Returns:
+        dict of ints, in bytes: of each GPU by its name or, without GPUs, of
+        this `"process"`.
+    """
+    devices = tf.config.list_logical_devices("GPU")
+    if devices:
+        names = [device.name.removeprefix("/device:") for device in devices]
+        info = tf.config.experimental.get_memory_info
+        return {name: info(name)["peak"] for name in names}
+    try:
+        with open("/proc/self/status", encoding="utf-8") as file:
+            [peak] = re.findall(r"^VmHWM:\s+(\d+) kB", file.read(), re.M)
+        return {"process": 1024 * int(peak)}
+    except (OSError, ValueError):
+        # No Linux, and there is no such module on Windows.
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"process": peak if sys.platform == "darwin" else 1024 * peak}
 
 
 class StepTimer(Remembering):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfadv import replicas
+from tfadv.accumulation import Slices
 from tfadv.passes import Passes, PassStatistics, unscale_for_replicas, without
 
 # Keras' default way to reduce the losses of a batch.
@@ -31,6 +32,10 @@ class AdversarialClassifier(keras.Model):
     masks are drawn on each device. The loss must be a mean over the examples;
     so should metrics be, for what they count `evaluate` counts once a device.
 
+    With `accumulation_steps` an update takes the memory of a slice of its
+    batch, and is the same but for the dropout masks. The loss must be a mean
+    here, too.
+
     Args:
         encoder: `tfadv.Encoder`.
         num_classes: int. Number of classes.
@@ -38,6 +43,8 @@ class AdversarialClassifier(keras.Model):
         objectives: list of `tfadv.objectives.objective.Objective`: what is
             learned from the adversary beside its class.
         dropout: float. Dropout probability before the dense layer.
+        accumulation_steps: int. In how many slices, one after another, the
+            gradients of a batch are computed.
         **kwargs: passed to `keras.Model`, like `name`.
 
     Call arguments:
@@ -78,6 +85,7 @@ class AdversarialClassifier(keras.Model):
         objectives=(),
         *,
         dropout=0.1,
+        accumulation_steps=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -85,6 +93,13 @@ class AdversarialClassifier(keras.Model):
             raise ValueError(
                 "`num_classes` must be at least 2. Received: "
                 f"num_classes={num_classes}"
+            )
+        if int(accumulation_steps) != accumulation_steps or (
+            accumulation_steps < 1
+        ):
+            raise ValueError(
+                "`accumulation_steps` must be a whole number of at least 1. "
+                f"Received: accumulation_steps={accumulation_steps}"
             )
         names = [objective.name for objective in objectives]
         if names and adversary is None:
@@ -102,6 +117,7 @@ class AdversarialClassifier(keras.Model):
         self.adversary = adversary
         self.objectives = list(objectives)
         self.dropout = dropout
+        self.accumulation_steps = int(accumulation_steps)
         self.head_dropout = keras.layers.Dropout(
             dropout, dtype=self.dtype_policy, name="head_dropout"
         )
@@ -138,15 +154,17 @@ class AdversarialClassifier(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         inputs, labels, share = self._share(x, y)
         weights = share.weights(sample_weight)
+        batch = (inputs, labels, weights)
         step = None
         with replicas.own_seeds(self.seed_states()):
             if self.adversary is None:
-                found = self.plain_gradients(inputs, labels, weights)
+                if self.accumulation_steps > 1:
+                    found = Slices(self, *batch, share).plain_gradients()
+                else:
+                    found = self.plain_gradients(*batch)
                 gradients, y_pred, loss = found
             else:
-                step = self.adversarial_gradients(
-                    inputs, labels, weights, share
-                )
+                step = self.adversarial_gradients(*batch, share)
                 gradients, y_pred, loss = step.gradients, step.logits, step.loss
         self.optimizer.apply_gradients(
             replicas.summed_gradients(gradients, self.optimizer)
@@ -180,10 +198,11 @@ class AdversarialClassifier(keras.Model):
     def _share(self, x, y):
         """Returns inputs and labels that are not empty, and their share."""
         reduction = getattr(self.loss, "reduction", MEAN)
-        if replicas.count() > 1 and reduction != MEAN:
+        several = replicas.count() > 1 or self.accumulation_steps > 1
+        if several and reduction != MEAN:
             raise ValueError(
-                f"With several replicas `loss` must have the reduction {MEAN}. "
-                f"Received: {reduction}"
+                "With several replicas or accumulation steps `loss` must have "
+                f"the reduction {MEAN}. Received: {reduction}"
             )
         share = replicas.Share(tf.shape(x["token_ids"])[0])
         return *share.padded((x, y)), share
@@ -269,6 +288,8 @@ class AdversarialClassifier(keras.Model):
         Returns:
             `tfadv.passes.AdversarialStep`.
         """
+        if self.accumulation_steps > 1:
+            return Slices(self, x, y, sample_weight, share).gradients()
         return Passes(self, x, y, sample_weight, share).gradients()
 
     def represent(self, x, y):
@@ -283,7 +304,8 @@ class AdversarialClassifier(keras.Model):
             `"logits"`, on the clean and on the last adversary's embeddings.
         """
         share = replicas.Share(tf.shape(x["token_ids"])[0])
-        passes = Passes(self, *share.padded((x, y)), share=share)
+        kind = Slices if self.accumulation_steps > 1 else Passes
+        passes = kind(self, *share.padded((x, y)), share=share)
         return share.real(passes.outputs_without_gradients())
 
     def load_weights(self, *args, **kwargs):
@@ -344,6 +366,7 @@ class AdversarialClassifier(keras.Model):
                     list(self.objectives)
                 ),
                 "dropout": self.dropout,
+                "accumulation_steps": self.accumulation_steps,
             }
         )
         return config

@@ -53,13 +53,16 @@ class Passes:
         sample_weight: tensor of shape `[batch]`, or `None`.
         share: `tfadv.replicas.Share`, where this batch is one replica's share
             of a larger one.
+        start: the first pass's delta; `None` for `initial_delta`'s.
 
     Reference:
      - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
      - CARL and RAR paper, Eq. 6 and 7
     """
 
-    def __init__(self, classifier, x, y, sample_weight=None, share=None):
+    def __init__(
+        self, classifier, x, y, sample_weight=None, share=None, start=None
+    ):
         self._classifier = classifier
         self._adversary = classifier.adversary.at(
             classifier.optimizer.iterations
@@ -69,6 +72,7 @@ class Passes:
         self._sample_weight = sample_weight
         self._mask = x["padding_mask"]
         self._share = share or replicas.Share(tf.shape(self._mask)[0])
+        self._start = start
         self._looked_up = classifier.encoder.embedding_weights
         # All weights behind the lookup.
         self._weights = without(classifier.trainable_weights, self._looked_up)
@@ -153,16 +157,11 @@ class Passes:
         )
 
     def _initial_delta(self):
-        classifier = self._classifier
-        mask = self._mask
-        # A random start is drawn for the whole batch, as one replica would.
-        drawn = self._adversary.init_magnitude != 0
-        delta = self._adversary.initialize(
-            self._share.gather(mask) if drawn else mask,
-            classifier.encoder.embedding_dim,
-            classifier.seed_generator,
+        if self._start is not None:
+            return self._start
+        return initial_delta(
+            self._classifier, self._adversary, self._mask, self._share
         )
-        return self._share.own(delta) if drawn else delta
 
     def _forward(self, delta):
         """Returns the outputs on perturbed embeddings, and their loss."""
@@ -393,6 +392,29 @@ class PassStatistics(keras.metrics.Metric):
         return tf.math.divide_no_nan(
             tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
         )
+
+
+def initial_delta(classifier, adversary, padding_mask, share):
+    """Returns the delta that an update begins with.
+
+    A random start is drawn for the whole batch, as one replica would.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier`.
+        adversary: `tfadv.FreeLB`.
+        padding_mask: tensor of shape `[batch, tokens]`.
+        share: `tfadv.replicas.Share` of the batch.
+
+    Returns:
+        float32 tensor of shape `[batch, tokens, embedding]`.
+    """
+    drawn = adversary.init_magnitude != 0
+    delta = adversary.initialize(
+        share.gather(padding_mask) if drawn else padding_mask,
+        classifier.encoder.embedding_dim,
+        classifier.seed_generator,
+    )
+    return share.own(delta) if drawn else delta
 
 
 def without(variables, others):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv import (
+    accumulation,
     callbacks,
     evaluation,
     hugging_face,
@@ -49,6 +50,10 @@ class Settings:
         epochs: int.
         max_steps: int. Ends training earlier; `None` for all epochs.
         batch_size: int, in texts.
+        accumulation_steps: int. In how many slices, one after another, the
+            gradients of a batch are computed; but for the dropout masks the
+            results are the same. Dev and test are evaluated, and a memory
+            bank filled, in such slices, too.
         learning_rate: float, of Adam.
         learning_rate_schedule: string: `"constant"`, or `"linear"` for
             warm-up and linear decay.
@@ -78,6 +83,7 @@ class Settings:
     epochs: int = 2
     max_steps: int | None = None
     batch_size: int = 32
+    accumulation_steps: int = 1
     learning_rate: float = 5e-5
     learning_rate_schedule: str = "constant"
     warmup_proportion: float = 0.1
@@ -85,6 +91,11 @@ class Settings:
     strategy: str = "none"
     deterministic: bool = False
     backup_seconds: float = 60.0
+
+    @property
+    def slice_size(self):
+        """The most texts that are in memory at a time."""
+        return -(-self.batch_size // self.accumulation_steps)
 
 
 def train(dataset, settings, output_dir, flags="", overwrite=False):
@@ -177,6 +188,8 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
         train_labels=dataset.train.labels,
         seed=settings.seed,
     )
+    classifier.accumulation_steps = settings.accumulation_steps
+    _check_accumulation(classifier, settings)
     classifier.encoder.check_tokenizer(
         tokenizer, f"--encoder={settings.encoder}"
     )
@@ -247,7 +260,7 @@ def _fit(
     timer = callbacks.StepTimer()
     dev = None
     if "dev" in splits:
-        dev = batching.evaluation_batches(splits["dev"], settings.batch_size)
+        dev = batching.evaluation_batches(splits["dev"], settings.slice_size)
     objective_starts = [
         callbacks.StartContrastive(
             objective,
@@ -263,6 +276,7 @@ def _fit(
         timer,
         callbacks.StopOnNaN(),
         callbacks.StopAtStep(total_steps),
+        callbacks.PeakMemory(settings.batch_size),
         # Before the files, which are for those who look at whole epochs.
         callbacks.PassSummaries(folder / run_folder.TENSORBOARD / "passes"),
         keras.callbacks.TensorBoard(
@@ -329,7 +343,7 @@ def _fit(
         results["dev_accuracy"] = round(best.best_value * count) / count
     if "test" in splits:
         results["test_accuracy"] = evaluation.evaluate(
-            classifier, splits["test"], settings.batch_size
+            classifier, splits["test"], settings.slice_size
         )["accuracy"]
     run_folder.write_json(folder / run_folder.RESULTS, results)
     backup.delete()
@@ -391,6 +405,19 @@ def _identity(settings, description, dataset):
         **description,
         "sha256_of_texts": digest.hexdigest(),
     }
+
+
+def _check_accumulation(classifier, settings):
+    """Refuses objectives that replicas exchange something for in slices."""
+    if settings.accumulation_steps == 1 or replicas.count() == 1:
+        return
+    if any(accumulation.exchanges(o) for o in classifier.objectives):
+        raise InputError(
+            f"--accumulation_steps={settings.accumulation_steps} and "
+            f"--strategy={settings.strategy}: of CARL, several replicas "
+            "accumulate --contrastive_loss=infonce alone, and without "
+            "--bank_sharding; give one of these, or a smaller --batch_size"
+        )
 
 
 def _start_reconstruction(classifier, encoder_folder):

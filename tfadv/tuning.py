@@ -476,7 +476,7 @@ class _Tuner(base_tuner.BaseTuner):
             run_folder.load(folder),
             Examples(dev.texts[:count], dev.labels[:count]),
             [self._tuning.epsilon],
-            self._settings.batch_size,
+            self._settings.slice_size,
             **self._tuning.attack,
         )
         return results["epsilons"][0]["accuracy"]

@@ -44,6 +44,7 @@ def settings():
         epochs=optimization.EPOCHS.value,
         max_steps=optimization.MAX_STEPS.value,
         batch_size=optimization.BATCH_SIZE.value,
+        accumulation_steps=optimization.ACCUMULATION_STEPS.value,
         learning_rate=optimization.LEARNING_RATE.value,
         learning_rate_schedule=optimization.LEARNING_RATE_SCHEDULE.value,
         warmup_proportion=optimization.WARMUP_PROPORTION.value,
