@@ -11,13 +11,14 @@ DEMO := runs/demo
 
 # What only another target asks for, such as a trained run, is kept.
 .SECONDARY:
-.PHONY: help demo test test-slow test-torch lint format clean
+.PHONY: help demo test test-slow test-torch benchmark lint format clean
 
 help:
 	@echo "make demo       train all methods on real reviews"
 	@echo "make test       lint, then the fast tests"
 	@echo "make test-slow  all tests, minutes to hours"
 	@echo "make test-torch the fast tests, with the PyTorch reference live"
+	@echo "make benchmark  what things cost against PyTorch, in a short version"
 	@echo "make lint       check style; make format mends it"
 	@echo "make clean      delete the environment and the demo's runs"
 
@@ -58,6 +59,20 @@ test-slow: $(VENV)/installed-test
 
 test-torch: $(VENV)/installed-torch
 	$(TEST) $(FAST)
+
+# In full, one by one: benchmarks/README.md.
+BENCHMARKS := training_step against_pytorch freelb_epoch attack tokenizing \
+    first_step
+benchmark: $(VENV)/installed-torch
+	@for name in $(BENCHMARKS); do \
+	    printf "\n## %s\n\n" $$name; \
+	    $(RUN) -m benchmarks.$$name --short || exit 1; \
+	done
+	@printf "\n## growth\n\n"
+	@$(RUN) -m benchmarks.growth --short --output_dir=runs/benchmark
+	@printf "\n## serving\n\n"
+	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m benchmarks.serving --batches 1 8 \
+	    --seconds=3
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff format --check .

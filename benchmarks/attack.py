@@ -1,0 +1,103 @@
+"""Measures k-PGD on word embeddings, over sentences of SST-2's real lengths.
+
+python -m benchmarks.attack
+python -m benchmarks.attack --short
+
+Ours: `tfadv.pgd_attack` over `evaluation_batches`, as tools.attack drives it;
+of each example it keeps the strongest of the k + 1 points. The peer: the
+usual loop, without gradients for the weights, over random batches, each
+padded to its longest sentence; it keeps the last point. With fewer batches
+than there are, ours are taken at equal distances in the order of lengths, the
+peer's by chance. Needs PyTorch and transformers.
+"""
+
+import itertools
+
+from benchmarks import lengths, measure, sizes
+
+MODULE = "benchmarks.attack"
+AIMS = {"tfadv, float32": 0.4}
+EPSILON = 0.2
+
+
+def main():
+    parser = measure.make_parser(__doc__)
+    sizes.add_encoder_flag(parser)
+    lengths.add_flags(parser, sentences=1000)
+    parser.add_argument("--batch", type=int, default=32, help="texts")
+    parser.add_argument(
+        "--batches", type=int, help="of each system; None: all sentences"
+    )
+    parser.add_argument("--steps", type=int, default=10, help="k")
+    options = measure.parse(parser, short={"batches": 3})
+    if options.only:
+        measure.answer_batches(
+            our_loop if options.only in measure.OURS else torch_loop, options
+        )
+        return
+    drawn = lengths.draw(options)
+    whole = -(-len(drawn) // options.batch)
+    batches = min(options.batches or whole, whole)
+    print(
+        f"{sizes.describe_encoder(options.encoder)}; {options.steps} steps in "
+        f"an L2 ball; {lengths.describe(drawn, options)}; {batches} of {whole} "
+        f"batches of {options.batch}",
+        flush=True,
+    )
+    with measure.workers(MODULE, [*measure.OURS, measure.PEER]) as workers:
+        first = {
+            name: worker.ask(lengths=drawn) for name, worker in workers.items()
+        }
+        totals = measure.batches_in_turns(workers, batches, at_once=1)
+    print(f"\n{measure.batches_report(totals, first, AIMS)}")
+
+
+def our_loop(options, drawn):
+    """Yields the size of every batch, when it has been attacked."""
+    from tfadv import command_line
+
+    command_line.import_tensorflow()
+    import tensorflow as tf
+
+    import tfadv
+    from benchmarks import updates
+    from tfadv.data import batching
+
+    options.precision = measure.OURS[options.only]
+    classifier = updates.make_classifier("plain", options)
+    sentences = updates.make_sentences(
+        drawn, classifier.encoder.backbone.vocabulary_size, lengths.MAX_LENGTH
+    )
+    batches = batching.evaluation_batches(sentences, options.batch)
+
+    @tf.function(input_signature=batches.element_spec, autograph=False)
+    def attack(x, y):
+        found = tfadv.pgd_attack(classifier, x, y, EPSILON, steps=options.steps)
+        return found.fooled, found.delta
+
+    whole = int(batches.cardinality())
+    number = min(options.batches or whole, whole)
+    wanted = set(lengths.evenly(number, whole))
+    chosen = (batch for i, batch in enumerate(batches) if i in wanted)
+    # The first one, which traces, is one of middle length.
+    for x, y in itertools.chain(batches.skip(whole // 2).take(1), chosen):
+        [part.numpy() for part in attack(x, y)]
+        yield x["token_ids"].shape
+
+
+def torch_loop(options, drawn):
+    """Yields the size of every batch, when it has been attacked."""
+    from benchmarks import torch_peers
+
+    torch_peers.use_all_cores()
+    wanted = sizes.ENCODERS[options.encoder]
+    model = torch_peers.make_model(wanted).eval()
+    for inputs, labels in torch_peers.make_loader(
+        drawn, wanted.vocabulary, options.batch
+    ):
+        torch_peers.pgd(model, inputs, labels, EPSILON, options.steps)
+        yield inputs["input_ids"].shape
+
+
+if __name__ == "__main__":
+    main()

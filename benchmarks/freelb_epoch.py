@@ -1,0 +1,114 @@
+"""Measures FreeLB over sentences of SST-2's real lengths, batching included.
+
+python -m benchmarks.freelb_epoch
+python -m benchmarks.freelb_epoch --short
+
+Ours: `training_batches`, whose batches hold texts of like length, and one
+traced function for all shapes. The peer: random batches, each padded to its
+longest sentence. With fewer batches than an epoch has, both make as many of
+the whole epoch's, for fewer sentences would bucket worse: ours are taken at
+equal distances in the order of widths, the peer's by chance. Needs PyTorch
+and transformers.
+"""
+
+import itertools
+
+from benchmarks import lengths, measure, sizes
+
+MODULE = "benchmarks.freelb_epoch"
+AIMS = {"tfadv, float32": 0.35, "tfadv, bfloat16": 0.22}
+
+
+def main():
+    parser = measure.make_parser(__doc__)
+    sizes.add_encoder_flag(parser)
+    lengths.add_flags(parser, sentences=4000)
+    parser.add_argument("--batch", type=int, default=32, help="texts")
+    parser.add_argument(
+        "--batches", type=int, help="of each system; None: a whole epoch"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="n of FreeLB")
+    parser.add_argument(
+        "--gamma", type=float, default=0.0, help="random start of FreeLB"
+    )
+    options = measure.parse(parser, short={"batches": 10})
+    if options.only:
+        measure.answer_batches(
+            our_loop if options.only in measure.OURS else torch_loop, options
+        )
+        return
+    drawn = lengths.draw(options)
+    whole = -(-len(drawn) // options.batch)
+    batches = min(options.batches or whole, whole)
+    print(
+        f"{sizes.describe_encoder(options.encoder)}; FreeLB: n = "
+        f"{options.steps}, gamma = {options.gamma}; "
+        f"{lengths.describe(drawn, options)}; {batches} of {whole} batches of "
+        f"{options.batch}",
+        flush=True,
+    )
+    with measure.workers(MODULE, [*measure.OURS, measure.PEER]) as workers:
+        first = {
+            name: worker.ask(lengths=drawn) for name, worker in workers.items()
+        }
+        totals = measure.batches_in_turns(workers, batches)
+    print(f"\n{measure.batches_report(totals, first, AIMS)}")
+
+
+def our_loop(options, drawn):
+    """Yields the size of every batch, when it has been trained on."""
+    from tfadv import command_line
+
+    command_line.import_tensorflow()
+    import tensorflow as tf
+
+    from benchmarks import updates
+    from tfadv.data import batching
+
+    options.precision = measure.OURS[options.only]
+    classifier = updates.make_classifier("FreeLB", options)
+    sentences = updates.make_sentences(
+        drawn, classifier.encoder.backbone.vocabulary_size, lengths.MAX_LENGTH
+    )
+    batches = batching.training_batches(sentences, options.batch, seed=0)
+
+    @tf.function(input_signature=batches.element_spec, autograph=False)
+    def update(x, y):
+        return classifier.train_step((x, y))
+
+    # The first one, which traces, is one of middle width.
+    by_width = sorted(batches, key=lambda batch: batch[0]["token_ids"].shape[1])
+    whole = len(by_width)
+    chosen = batches
+    if options.batches is not None and options.batches < whole:
+        chosen = [by_width[i] for i in lengths.evenly(options.batches, whole)]
+    for x, y in itertools.chain([by_width[whole // 2]], chosen):
+        update(x, y)
+        yield x["token_ids"].shape
+
+
+def torch_loop(options, drawn):
+    """Yields the size of every batch, when it has been trained on."""
+    import torch
+
+    from benchmarks import torch_peers
+
+    torch_peers.use_all_cores()
+    wanted = sizes.ENCODERS[options.encoder]
+    model = torch_peers.make_model(wanted).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=torch_peers.LEARNING_RATE
+    )
+    for inputs, labels in torch_peers.make_loader(
+        drawn, wanted.vocabulary, options.batch
+    ):
+        optimizer.zero_grad()
+        torch_peers.freelb_gradients(
+            model, inputs, labels, options.steps, gamma=options.gamma
+        )
+        optimizer.step()
+        yield inputs["input_ids"].shape
+
+
+if __name__ == "__main__":
+    main()
