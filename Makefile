@@ -11,7 +11,8 @@ DEMO := runs/demo
 
 # What only another target asks for, such as a trained run, is kept.
 .SECONDARY:
-.PHONY: help demo test test-slow test-torch benchmark lint format clean
+.PHONY: help demo test test-slow test-torch benchmark study \
+    lint format clean
 
 help:
 	@echo "make demo       train all methods on real reviews"
@@ -19,6 +20,7 @@ help:
 	@echo "make test-slow  all tests, minutes to hours"
 	@echo "make test-torch the fast tests, with the PyTorch reference live"
 	@echo "make benchmark  what things cost against PyTorch, in a short version"
+	@echo "make study      methods x seeds on two datasets, hours; SST2=folder"
 	@echo "make lint       check style; make format mends it"
 	@echo "make clean      delete the environment and the demo's runs"
 
@@ -73,6 +75,10 @@ benchmark: $(VENV)/installed-torch
 	@printf "\n## serving\n\n"
 	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m benchmarks.serving --batches 1 8 \
 	    --seconds=3
+
+# Goes on where it was cut off. SST2 is a folder with GLUE's train.tsv, dev.tsv.
+study: $(VENV)/installed-test
+	$(RUN) -m benchmarks.study --jobs=2 $(SST2:%=--sst2=%)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff format --check .

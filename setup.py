@@ -61,6 +61,8 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.*",
+            # For the study; keras-tuner brings it, too.
+            "scipy>=1.11",
             "selenium>=4.20",
             "transformers>=5",
         ],
