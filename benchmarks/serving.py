@@ -21,9 +21,12 @@ from tqdm import tqdm
 from benchmarks import measure
 
 MODULE = "benchmarks.serving"
+# One thread an operation, as a server for single sentences is started.
+ONE_THREAD = "tfadv, float32, 1 thread"
 # Each system's name, and its folder in that of the exports.
 SYSTEMS = {
     "tfadv, float32": "exports/1",
+    ONE_THREAD: "exports/1",
     "tfadv, bfloat16": "exports/2",
     measure.PEER: "checkpoint",
 }
@@ -112,7 +115,10 @@ def measured_rows(workers, texts, batch, seconds):
 def serve(folder, system):
     """Classifies the texts that are asked for."""
     path = folder / SYSTEMS[system]
-    classify = pipeline(path) if system == measure.PEER else saved_model(path)
+    if system == measure.PEER:
+        classify = pipeline(path)
+    else:
+        classify = saved_model(path, threads=int(system == ONE_THREAD))
 
     def answer(texts, batch=None):
         if batch is None:
@@ -129,11 +135,17 @@ def serve(folder, system):
     measure.answer(answer)
 
 
-def saved_model(folder):
-    """Returns a callable from a list of texts to the classes' names."""
+def saved_model(folder, threads):
+    """Returns a callable from a list of texts to the classes' names.
+
+    Args:
+        folder: path.
+        threads: int, of an operation; 0 for all.
+    """
     import tensorflow as tf
     import tensorflow_text  # noqa: F401
 
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     loaded = tf.saved_model.load(str(folder))
     signature = loaded.signatures["serving_default"]
 
