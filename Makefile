@@ -64,7 +64,7 @@ test-torch: $(VENV)/installed-torch
 
 # In full, one by one: benchmarks/README.md.
 BENCHMARKS := training_step against_pytorch freelb_epoch attack tokenizing \
-    first_step
+    first_step serving
 benchmark: $(VENV)/installed-torch
 	@for name in $(BENCHMARKS); do \
 	    printf "\n## %s\n\n" $$name; \
@@ -72,9 +72,6 @@ benchmark: $(VENV)/installed-torch
 	done
 	@printf "\n## growth\n\n"
 	@$(RUN) -m benchmarks.growth --short --output_dir=runs/benchmark
-	@printf "\n## serving\n\n"
-	@TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m benchmarks.serving --batches 1 8 \
-	    --seconds=3
 
 # Goes on where it was cut off. SST2 is a folder with GLUE's train.tsv, dev.tsv.
 study: $(VENV)/installed-test

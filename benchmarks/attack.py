@@ -44,12 +44,8 @@ def main():
         f"batches of {options.batch}",
         flush=True,
     )
-    with measure.workers(MODULE, [*measure.OURS, measure.PEER]) as workers:
-        first = {
-            name: worker.ask(lengths=drawn) for name, worker in workers.items()
-        }
-        totals = measure.batches_in_turns(workers, batches, at_once=1)
-    print(f"\n{measure.batches_report(totals, first, AIMS)}")
+    report = measure.compare_batches(MODULE, drawn, batches, AIMS, at_once=1)
+    print(f"\n{report}")
 
 
 def our_loop(options, drawn):

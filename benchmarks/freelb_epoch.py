@@ -47,12 +47,8 @@ def main():
         f"{options.batch}",
         flush=True,
     )
-    with measure.workers(MODULE, [*measure.OURS, measure.PEER]) as workers:
-        first = {
-            name: worker.ask(lengths=drawn) for name, worker in workers.items()
-        }
-        totals = measure.batches_in_turns(workers, batches)
-    print(f"\n{measure.batches_report(totals, first, AIMS)}")
+    report = measure.compare_batches(MODULE, drawn, batches, AIMS)
+    print(f"\n{report}")
 
 
 def our_loop(options, drawn):

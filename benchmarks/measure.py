@@ -151,7 +151,26 @@ def in_turns(workers, questions):
     return answers
 
 
-def batches_in_turns(workers, batches, at_once=5):
+def compare_batches(module, lengths, batches, aims, at_once=5):
+    """Measures our systems and the peer on batches of sentences.
+
+    Args:
+        module: string, a benchmark whose workers use `answer_batches`.
+        lengths: list of ints, the sentences' lengths in tokens.
+        batches: int, for each system.
+        aims: dict, as in `batches_report`.
+        at_once: int, the batches of a turn.
+
+    Returns:
+        string, the report.
+    """
+    with workers(module, [*OURS, PEER]) as systems:
+        first = {name: w.ask(lengths=lengths) for name, w in systems.items()}
+        totals = batches_in_turns(systems, batches, at_once)
+    return batches_report(totals, first, aims)
+
+
+def batches_in_turns(workers, batches, at_once):
     """Has all workers train on or attack batches, some at a time.
 
     Args:

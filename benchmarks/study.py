@@ -28,10 +28,10 @@ import numpy as np
 import tqdm
 
 from benchmarks import study_report
-from tfadv import run_folder
+from tfadv import methods, run_folder
 
 DATASETS = ["movie_reviews", "sst2"]
-METHODS = ["baseline", "freelb", "carl", "rar", "carl_rar"]
+METHODS = list(methods.OBJECTIVES)
 # Where the flagfiles of SST-2 look for their texts.
 SST2 = pathlib.Path("runs/study/sst2/texts")
 SST2_TRAIN, SST2_DEV = 4000, 500

@@ -4,6 +4,7 @@ import statistics
 
 from scipy import stats
 
+from tfadv import methods
 from tfadv.report.tables import Table
 
 # Which methods are compared with which, over the same seeds.
@@ -59,10 +60,11 @@ def measures(rows):
 
 def tables(rows):
     """Builds one dataset's tables."""
-    methods = list(dict.fromkeys(row["method"] for row in order(rows)))
+    there = {row["method"] for row in rows}
     values = {
         method: {row["seed"]: row for row in rows if row["method"] == method}
-        for method in methods
+        for method in methods.OBJECTIVES
+        if method in there
     }
     found = [accuracy_table(values)]
     if REFERENCE in values:
@@ -71,11 +73,6 @@ def tables(rows):
     if any("texts" in row for row in rows):
         found.append(text_table(values))
     return found
-
-
-def order(rows):
-    names = ["baseline", "freelb", "carl", "rar", "carl_rar"]
-    return sorted(rows, key=lambda row: names.index(row["method"]))
 
 
 def accuracy_table(values):

@@ -9,8 +9,6 @@ its forward and backward computation on given representations, and for CARL
 the bank's update.
 """
 
-import pathlib
-import re
 import sys
 
 from tqdm import tqdm
@@ -125,6 +123,7 @@ def in_a_process(name):
 def peak_memory(options):
     """Does what this process is for, and returns its peak memory in MiB."""
     from benchmarks import updates
+    from tfadv import callbacks
 
     name = options.only
     if name == "part: nothing":
@@ -133,9 +132,7 @@ def peak_memory(options):
         updates.make_part(name.removeprefix("part: "), options)()
     else:
         updates.make_update(name, options)()
-    # Not `ru_maxrss`, which a process inherits from the one that started it.
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
+    return sum(callbacks.peak_memory().values()) / 2**20
 
 
 if __name__ == "__main__":

@@ -311,6 +311,8 @@ def peak_memory():
         info = tf.config.experimental.get_memory_info
         return {name: info(name)["peak"] for name in names}
     try:
+        # Not `ru_maxrss`, which a process inherits from the one that started
+        # it.
         with open("/proc/self/status", encoding="utf-8") as file:
             [peak] = re.findall(r"^VmHWM:\s+(\d+) kB", file.read(), re.M)
         return {"process": 1024 * int(peak)}
