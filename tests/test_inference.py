@@ -87,25 +87,68 @@ def test_places_are_those_of_ragged_rows():
     np.testing.assert_array_equal(shape, [0, 0])
 
 
-def test_a_layer_that_is_applied_often_is_stored_once(encoder):
+@pytest.mark.parametrize("lengths", [[16, 15], [16, 16, 16, 16], [7] * 12])
+def test_few_and_many_tokens_are_one_computation(encoder, lengths):
+    inputs = batch(lengths)
+    np.testing.assert_allclose(
+        frozen_output(encoder, inputs),
+        encoder(inputs)["pooled_output"],
+        atol=1e-5,
+    )
+
+
+def test_gaps_in_a_mask_are_padding(encoder):
+    inputs = batch([9, 6])
+    inputs["padding_mask"][0, 3:5] = 0
+    np.testing.assert_allclose(
+        frozen_output(encoder, inputs),
+        encoder(inputs)["pooled_output"],
+        atol=1e-5,
+    )
+
+
+def test_numbers_of_tokens_are_rounded_to_few_distinct_ones():
+    numbers = np.arange(4096)
+    rounded = np.array([int(inference._round_up(n)) for n in numbers])
+    assert np.all(rounded >= numbers)
+    assert np.all(rounded <= np.maximum(numbers + 7, numbers * 17 / 16))
+    assert len(set(rounded)) <= 1 + 16 + 5 * 16
+
+
+def test_layers_are_stored_once_or_once_for_few_and_many(encoder, monkeypatch):
+    layers = encoder.weights
+    weights = sum(int(np.prod(w.shape)) for w in layers)
+    embeddings = sum(
+        int(np.prod(w.shape)) for w in layers if "embedding" in w.path
+    )
+    assert weights <= constants(encoder, tf.bfloat16) <= weights + 600
+    twice = 2 * weights - embeddings
+    assert abs(constants(encoder, tf.float32) - twice) <= 600
+    monkeypatch.setattr(inference, "_LARGEST_COPY", 0)
+    assert weights <= constants(encoder, tf.float32) <= weights + 600
+
+
+def constants(encoder, dtype):
+    """Counts the numbers in a served encoder's graph and its branches."""
     ids = tf.TensorSpec([None], tf.int32)
-    graph = (
-        tf.function(inference.FrozenEncoder(encoder))
+    definition = (
+        tf.function(inference.FrozenEncoder(encoder, dtype))
         .get_concrete_function(
             ids,
             ids,
             tf.TensorSpec([None, 2], tf.int32),
             tf.TensorSpec([2], tf.int32),
         )
-        .graph
+        .graph.as_graph_def()
     )
-    weights = sum(int(np.prod(w.shape)) for w in encoder.weights)
-    constants = sum(
-        int(np.prod(op.outputs[0].shape))
-        for op in graph.get_operations()
-        if op.type == "Const" and op.outputs[0].shape.rank
-    )
-    assert weights <= constants <= weights + 400
+    functions = definition.library.function
+    nodes = [*definition.node, *(n for f in functions for n in f.node_def)]
+    shapes = [
+        [d.size for d in node.attr["value"].tensor.tensor_shape.dim]
+        for node in nodes
+        if node.op == "Const"
+    ]
+    return sum(int(np.prod(shape)) for shape in shapes if shape)
 
 
 def test_an_encoder_too_large_for_a_graph_is_refused(tiny_encoder, monkeypatch):

@@ -5,6 +5,12 @@ which TensorFlow cannot lay out once and for all nor fuse with the bias and
 the activation, and every sentence is padded to the longest of its batch. Here
 the tokens of a batch stand one after the other, and only attention, which is
 among the tokens of a sentence, sees a padded tensor.
+
+oneDNN makes its kernels for one number of tokens, so that numbers are rounded
+up: few distinct ones, and the kernels are there sooner. It lays out a matrix
+as is best for the first number that it is multiplied with, and where that is
+not best for a later one, it lays it out anew every time: few and many tokens
+each have matrices of their own.
 """
 
 import numpy as np
@@ -14,6 +20,12 @@ from tfadv.errors import InputError
 
 # A graph is one protocol buffer, which cannot be larger.
 _LARGEST_GRAPH = 2**31 - 2**20
+# Numbers of tokens up to the first have one layout of matrices and those from
+# the second on have another one (measured with AVX-512, in float32; bfloat16
+# has one for all).
+_FEW, _MANY = 64, 96
+# Bytes of the layers' matrices up to which they are there twice.
+_LARGEST_COPY = 2**28
 
 
 class FrozenEncoder:
@@ -72,8 +84,12 @@ class FrozenEncoder:
             self.projection = self._dense(backbone.embeddings_projection)
         layers, self.order = _layers(backbone)
         self.blocks = [self._block(layer) for layer in layers]
+        self.twice = (
+            self.dtype == tf.float32 and _size(self.blocks) <= _LARGEST_COPY
+        )
         self.pooler = self._dense(backbone.pooled_dense)
-        if (size := self._size()) > _LARGEST_GRAPH:
+        arrays = [self.words, self.projection or (), self.blocks, self.pooler]
+        if (size := _size(arrays)) > _LARGEST_GRAPH:
             raise InputError(
                 f"the encoder's weights take {size / 2**20:,.0f} MiB as "
                 f"{self.dtype.name}; a SavedModel's graph holds "
@@ -86,43 +102,67 @@ class FrozenEncoder:
             )
 
     def __call__(self, token_ids, segment_ids, positions, shape):
+        longest, count = _round_up(shape[1]), tf.size(token_ids)
+        # Tokens that round up the count stand where the first one does; there
+        # they are read by no one.
+        rounded = _round_up(count)
+        rounded = tf.where(count > _FEW, tf.maximum(rounded, _MANY), rounded)
+        extra = [[0, rounded - count]]
+        place = positions[:, 1]
         x = (
-            tf.gather(tf.constant(self.words), token_ids)
-            + tf.gather(tf.constant(self.positions), positions[:, 1])
-            + tf.gather(tf.constant(self.segments), segment_ids)
+            tf.gather(tf.constant(self.words), tf.pad(token_ids, extra))
+            + tf.gather(tf.constant(self.positions), tf.pad(place, extra))
+            + tf.gather(tf.constant(self.segments), tf.pad(segment_ids, extra))
         )
         x = self._normalize(tf.cast(x, tf.float32), self.embeddings_norm)
         if self.projection is not None:
             x = tf.cast(self._linear(x, self.projection), tf.float32)
-        real = tf.ones_like(token_ids, tf.float32)
-        mask = (1.0 - tf.scatter_nd(positions, real, shape)) * -1e9
-        mask = tf.cast(mask[:, None, None, :], self.dtype)
-        # Once each: ALBERT's layers are one layer, many times.
-        blocks = tf.nest.map_structure(tf.constant, self.blocks)
-        for i in self.order:
-            x = self._apply(blocks[i], x, mask, positions, shape)
-        first = tf.boolean_mask(x, positions[:, 1] == 0)
+        # Where a sentence's tokens are among all, and the reverse.
+        sentence = positions[:, 0]
+        starts = tf.cast(tf.where(place == 0), tf.int32)
+        lengths = tf.math.segment_sum(tf.ones_like(place), sentence)
+        columns = tf.range(longest)
+        gaps = columns >= lengths[:, None]
+        mask = tf.where(gaps, tf.constant(-1e9, self.dtype), 0)
+        tokens = tf.where(gaps, 0, starts + columns)
+        column = tf.range(count) - tf.gather(starts[:, 0], sentence)
+        head = tf.range(self.num_heads)
+        # Of the queries, keys and values of all tokens to those of a head, of
+        # a sentence; and from there to the heads of a token.
+        part = tf.range(3)[:, None, None, None] * self.num_heads
+        to_heads = tokens[:, None] * 3 * self.num_heads + head[:, None] + part
+        to_tokens = (
+            sentence[:, None] * self.num_heads + head
+        ) * longest + column[:, None]
+        places = to_heads, tf.pad(to_tokens, [*extra, [0, 0]])
+        mask = mask[:, None, None, :]
+
+        def layers():
+            # Once each: ALBERT's layers are one layer, many times.
+            blocks = tf.nest.map_structure(tf.constant, self.blocks)
+            result = x
+            for i in self.order:
+                result = self._apply(blocks[i], result, mask, *places)
+            return result
+
+        # A branch has constants of its own.
+        x = tf.cond(count > _FEW, layers, layers) if self.twice else layers()
+        first = tf.gather(x, starts[:, 0])
         return tf.cast(tf.tanh(self._linear(first, self.pooler)), tf.float32)
 
-    def _apply(self, block, x, mask, positions, shape):
+    def _apply(self, block, x, mask, to_heads, to_tokens):
         """One layer: attention and feed-forward, each with its residual."""
         attention, attention_norm, feedforward, output, norm = block
         queries_keys_values, attention_output = attention
-        heads = tf.scatter_nd(
-            positions,
-            self._linear(x, queries_keys_values),
-            tf.concat([shape, [3 * self.hidden_dim]], axis=0),
-        )
         size = self.hidden_dim // self.num_heads
-        heads = tf.reshape(
-            heads, tf.concat([shape, [3, self.num_heads, size]], axis=0)
-        )
-        query, key, value = tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))
+        # Moved by lookup: transposing takes operations of its own.
+        heads = tf.reshape(self._linear(x, queries_keys_values), [-1, size])
+        query, key, value = tf.unstack(tf.gather(heads, to_heads))
         # In this order TensorFlow on oneDNN makes one operation of the three.
         scores = tf.matmul(query, key, transpose_b=True)
         scores = scores * tf.constant(size**-0.5, self.dtype) + mask
         attended = tf.matmul(tf.nn.softmax(scores), value)
-        attended = tf.gather_nd(tf.transpose(attended, [0, 2, 1, 3]), positions)
+        attended = tf.gather(tf.reshape(attended, [-1, size]), to_tokens)
         attended = tf.reshape(attended, [-1, self.hidden_dim])
         x = self._add(x, self._linear(attended, attention_output))
         x = self._normalize(x, attention_norm)
@@ -177,12 +217,6 @@ class FrozenEncoder:
     def _matrix(self, variable):
         return _array(variable).astype(self.dtype.as_numpy_dtype)
 
-    def _size(self):
-        arrays = tf.nest.flatten(
-            [self.words, self.projection or (), self.blocks, self.pooler]
-        )
-        return sum(array.nbytes for array in arrays)
-
 
 def places(rows):
     """Tells where the tokens of ragged rows are.
@@ -202,6 +236,17 @@ def places(rows):
         tf.stack([row, column], axis=1),
         tf.stack([tf.size(lengths), longest]),
     )
+
+
+def _round_up(number):
+    """Rounds to a multiple of 8, or of a sixteenth of larger numbers."""
+    powers = tf.constant([2**power for power in range(7, 24)])
+    step = tf.reduce_max(tf.where(number > powers, powers // 16, 8))
+    return (number + step - 1) // step * step
+
+
+def _size(arrays):
+    return sum(array.nbytes for array in tf.nest.flatten(arrays))
 
 
 def _layers(backbone):
