@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import tfadv
 from benchmarks import sizes
+from tfadv import optimizers
 from tfadv.data import batching
 
 
@@ -55,7 +56,7 @@ def make_classifier(name, options):
         encoder, 2, adversary, objectives, dtype=options.precision
     )
     classifier.compile(
-        keras.optimizers.Adam(5e-5),
+        optimizers.Adam(5e-5),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     classifier.optimizer.build(classifier.trainable_weights)

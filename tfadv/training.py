@@ -16,6 +16,7 @@ from tfadv import (
     evaluation,
     hugging_face,
     methods,
+    optimizers,
     pretrained,
     replicas,
     run_folder,
@@ -200,7 +201,7 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
         if (split := getattr(dataset, name)) is not None
     }
     classifier.compile(
-        optimizer=keras.optimizers.Adam(_learning_rate(settings, total_steps)),
+        optimizer=optimizers.Adam(_learning_rate(settings, total_steps)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # Every shape would be compiled by itself, which takes far longer than
