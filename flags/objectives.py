@@ -53,6 +53,12 @@ START_EPOCH = flags.DEFINE_float(
 RECONSTRUCTION_WEIGHT = flags.DEFINE_float(
     "reconstruction_weight", 0.1, "w_r: weight of RAR's loss.", lower_bound=0.0
 )
+RECONSTRUCTION_START_EPOCH = flags.DEFINE_float(
+    "reconstruction_start_epoch",
+    0.0,
+    "Epochs, or parts of one, before RAR's loss joins.",
+    lower_bound=0.0,
+)
 BANK_SHARDING = flags.DEFINE_bool(
     "bank_sharding",
     False,
@@ -111,6 +117,22 @@ def _starts_before_the_last_epoch(values):
 
 
 @flags.multi_flags_validator(
+    [
+        adversary.METHOD.name,
+        RECONSTRUCTION_START_EPOCH.name,
+        optimization.EPOCHS.name,
+    ],
+    message="clash: the run would end before RAR starts",
+)
+def _reconstruction_starts_before_the_end(values):
+    return (
+        values[adversary.METHOD.name] not in ("rar", "carl_rar")
+        or values[RECONSTRUCTION_START_EPOCH.name]
+        < values[optimization.EPOCHS.name]
+    )
+
+
+@flags.multi_flags_validator(
     [BANK_SHARDING.name, optimization.STRATEGY.name],
     message="clash: banks are shared out among the devices of mirrored",
 )
@@ -121,6 +143,16 @@ def _devices_to_shard_over(values):
 
 def _is_carl(values):
     return values[adversary.METHOD.name] in ("carl", "carl_rar")
+
+
+def reconstruction():
+    """Returns the `tfadv.methods.Reconstruction` that the flags describe."""
+    from tfadv.methods import Reconstruction
+
+    return Reconstruction(
+        weight=RECONSTRUCTION_WEIGHT.value,
+        start_epoch=RECONSTRUCTION_START_EPOCH.value,
+    )
 
 
 def contrastive():

@@ -127,7 +127,7 @@ def classifier_of(encoder, seed, precision="mixed_float16", examples=90):
         "objectives": methods.describe(
             "carl_rar",
             methods.Contrastive(num_negatives=10, bank_dtype="bfloat16"),
-            0.1,
+            methods.Reconstruction(),
             [0, 1, 2],
         ),
     }

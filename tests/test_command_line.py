@@ -238,6 +238,15 @@ BAD_INPUT = {
         "method=carl, contrastive_start_epoch=1.0, epochs=1, "
         "contrastive_start_step=None: clash",
     ),
+    "rar after the last epoch": (
+        [
+            "--output_dir={out}",
+            "--method=rar",
+            "--epochs=1",
+            "--reconstruction_start_epoch=1",
+        ],
+        "method=rar, reconstruction_start_epoch=1.0, epochs=1: clash",
+    ),
     "start after the last step": (
         [
             "--output_dir={out}",

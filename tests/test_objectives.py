@@ -719,7 +719,7 @@ def test_the_callback_starts_at_its_step_and_tracing_is_not_timed(
     objective = contrastive()
     classifier = make(tiny_encoder(), [objective], run_eagerly=run_eagerly)
     logs, timer = StepLogs(), callbacks.StepTimer()
-    start = callbacks.StartContrastive(objective, batches, start_step)
+    start = callbacks.StartObjective(objective, batches, start_step)
     fit(classifier, batches, epochs=2, callbacks=[start, timer, logs])
     assert len(logs.steps) == 8
     found = ["contrastive_loss" in step for step in logs.steps]
@@ -730,6 +730,23 @@ def test_the_callback_starts_at_its_step_and_tracing_is_not_timed(
     assert traced == (2 if start_step else 1)
     assert timer.steps == 8 - traced
     assert timer.seconds > 0
+
+
+def test_reconstruction_waits_for_its_step(
+    tiny_encoder, batches, eager_functions
+):
+    logs, objective = StepLogs(), reconstruction()
+    objective.wait()
+    classifier = make(tiny_encoder(), [objective], run_eagerly=True)
+    plain = make(tiny_encoder(), [], run_eagerly=True)
+    start = callbacks.StartObjective(objective, batches, start_step=2)
+    fit(classifier, batches, callbacks=[start, logs])
+    found = ["reconstruction_loss" in step for step in logs.steps]
+    assert found == [False, False, True, True]
+    alone = StepLogs()
+    fit(plain, batches, callbacks=[alone])
+    losses = [[step["loss"] for step in log.steps] for log in (logs, alone)]
+    np.testing.assert_allclose(losses[0][:2], losses[1][:2], rtol=1e-6)
 
 
 # Weights in files

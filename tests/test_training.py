@@ -418,20 +418,25 @@ def test_carl_starts_at_a_step_or_an_epoch():
 
 
 @pytest.mark.parametrize(
-    ("start", "message"),
+    ("method", "start", "message"),
     [
-        ({"start_step": 36}, "--contrastive_start_step=36: the run has 36"),
-        ({"start_epoch": 3}, r"--contrastive_start_epoch=3 \(step 36\)"),
+        ("carl", {"start_step": 36}, "--contrastive_start_step=36: the run ha"),
+        ("carl", {"start_epoch": 3}, r"--contrastive_start_epoch=3 \(step 36"),
+        ("rar", {"start_epoch": 3}, r"--reconstruction_start_epoch=3 \(step 3"),
     ],
 )
-def test_carl_that_would_never_start_is_refused(
-    settings, tmp_path, start, message
+def test_an_objective_that_would_never_start_is_refused(
+    settings, tmp_path, method, start, message
 ):
     late = dataclasses.replace(
         settings,
-        method="carl",
-        contrastive=methods.Contrastive(**start),
+        method=method,
         epochs=3,
+        **(
+            {"contrastive": methods.Contrastive(**start)}
+            if method == "carl"
+            else {"reconstruction": methods.Reconstruction(**start)}
+        ),
     )
     with pytest.raises(InputError, match=message):
         training.train(tiny_run.dataset(), late, tmp_path / "run")

@@ -229,11 +229,14 @@ class StopOnNaN(_StepCounter):
             )
 
 
-class StartContrastive(_StepCounter):
-    """Fills CARL's memory bank at a step; its loss trains from there on.
+class StartObjective(_StepCounter):
+    """Lets an objective join at a step; its loss trains from there on.
+
+    CARL's memory bank is filled then.
 
     Args:
-        objective: `tfadv.ContrastiveObjective` of the model.
+        objective: `tfadv.objectives.objective.Objective` of the model, that
+            waits.
         batches: `tf.data.Dataset` with every training example once.
         start_step: int, the number of updates without the objective, counted
             over all epochs. Where an execution has several steps, it starts
@@ -242,7 +245,7 @@ class StartContrastive(_StepCounter):
     Example:
 
     ```python
-    start = StartContrastive(objective, batches, start_step=500)
+    start = StartObjective(objective, batches, start_step=500)
     classifier.fit(batches, epochs=3, callbacks=[start])
     ```
 

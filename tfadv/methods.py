@@ -58,11 +58,30 @@ class Contrastive:
         if step is None:
             step = round(self.start_epoch * steps_per_epoch)
             flag = f"--contrastive_start_epoch={self.start_epoch} (step {step})"
-        if step >= total_steps:
-            raise InputError(
-                f"{flag}: the run has {total_steps} updates, so that CARL "
-                "would never start; start it earlier or train longer"
-            )
+        _check_start(step, total_steps, flag, "CARL")
+        return step
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """How RAR learns.
+
+    Args:
+        weight: float, w_r.
+        start_epoch: float, epochs without the objective, or parts of one.
+    """
+
+    weight: float = 0.1
+    start_epoch: float = 0.0
+
+    def first_step(self, steps_per_epoch, total_steps):
+        """Returns the number of updates without the objective.
+
+        Args, Raises: as those of `Contrastive.first_step`.
+        """
+        step = round(self.start_epoch * steps_per_epoch)
+        flag = f"--reconstruction_start_epoch={self.start_epoch} (step {step})"
+        _check_start(step, total_steps, flag, "RAR")
         return step
 
 
@@ -81,13 +100,13 @@ def check_method(method):
         )
 
 
-def describe(method, contrastive, reconstruction_weight, special_ids):
+def describe(method, contrastive, reconstruction, special_ids):
     """Lists a method's objectives with their settings, for `run.json`.
 
     Args:
         method: string.
         contrastive: `Contrastive`.
-        reconstruction_weight: float.
+        reconstruction: `Reconstruction`.
         special_ids: ints, the token ids that are not words.
 
     Returns:
@@ -96,7 +115,7 @@ def describe(method, contrastive, reconstruction_weight, special_ids):
     settings = {
         "contrastive": dataclasses.asdict(contrastive),
         "reconstruction": {
-            "weight": reconstruction_weight,
+            **dataclasses.asdict(reconstruction),
             "special_ids": list(special_ids),
         },
     }
@@ -135,10 +154,19 @@ def build_objectives(description, hidden_dim, labels=None, seed=None):
         )
         objectives.append(ContrastiveObjective(labels, seed=seed, **settings))
     if "reconstruction" in description:
-        objectives.append(
-            ReconstructionObjective(**description["reconstruction"])
-        )
+        settings = dict(description["reconstruction"])
+        # Runs of before it was a setting do not have it.
+        settings.pop("start_epoch", None)
+        objectives.append(ReconstructionObjective(**settings))
     return objectives
+
+
+def _check_start(step, total_steps, flag, method):
+    if step >= total_steps:
+        raise InputError(
+            f"{flag}: the run has {total_steps} updates, so that {method} "
+            "would never start; start it earlier or train longer"
+        )
 
 
 def _check_bank_memory(num_examples, hidden_dim, dtype, sharded):

@@ -25,7 +25,6 @@ from tfadv.adversary import FreeLB
 from tfadv.backup import Backup
 from tfadv.data import batching, split_ids
 from tfadv.errors import InputError
-from tfadv.objectives.contrastive import ContrastiveObjective
 from tfadv.objectives.reconstruction import ReconstructionObjective
 from tfadv.schedules import LinearDecayWithWarmup
 from tfadv.tokenization import Tokenizer
@@ -43,7 +42,7 @@ class Settings:
         adversary_warmup_proportion: float, the share of the updates over
             which the adversary grows to its full strength.
         contrastive: `tfadv.methods.Contrastive`; read by CARL alone.
-        reconstruction_weight: float, w_r; read by RAR alone.
+        reconstruction: `tfadv.methods.Reconstruction`; read by RAR alone.
         max_length: int, in tokens; longer texts are cut.
         perturb_at: string, see `tfadv.Encoder`.
         precision: string: `"float32"`, `"mixed_bfloat16"` or
@@ -77,7 +76,9 @@ class Settings:
     contrastive: methods.Contrastive = dataclasses.field(
         default_factory=methods.Contrastive
     )
-    reconstruction_weight: float = 0.1
+    reconstruction: methods.Reconstruction = dataclasses.field(
+        default_factory=methods.Reconstruction
+    )
     max_length: int = 128
     perturb_at: str = "word_embeddings"
     precision: str = "float32"
@@ -163,7 +164,7 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
         "objectives": methods.describe(
             settings.method,
             settings.contrastive,
-            settings.reconstruction_weight,
+            settings.reconstruction,
             tokenizer.special_ids,
         ),
     }
@@ -178,11 +179,10 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
                 settings.adversary_warmup_proportion * total_steps
             ),
         }
-    contrastive_start = None
-    if "contrastive" in description["objectives"]:
-        contrastive_start = settings.contrastive.first_step(
-            steps_per_epoch, total_steps
-        )
+    starts = {
+        name: getattr(settings, name).first_step(steps_per_epoch, total_steps)
+        for name in description["objectives"]
+    }
     classifier = run_folder.build_classifier(
         encoder_folder,
         description,
@@ -195,6 +195,9 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
         tokenizer, f"--encoder={settings.encoder}"
     )
     _start_reconstruction(classifier, encoder_folder)
+    for objective in classifier.objectives:
+        if starts[objective.name]:
+            objective.wait()
     splits = {
         name: batching.tokenize(split, tokenizer, name)
         for name in ("train", "dev", "test")
@@ -226,7 +229,7 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
                 _identity(settings, description, dataset),
                 steps_per_epoch,
                 total_steps,
-                contrastive_start,
+                starts,
                 resumed,
             )
         except (OSError, tf.errors.OpError) as error:
@@ -252,7 +255,7 @@ def _fit(
     identity,
     steps_per_epoch,
     total_steps,
-    contrastive_start,
+    starts,
     resumed,
 ):
     best = callbacks.BestWeights(
@@ -263,13 +266,12 @@ def _fit(
     if "dev" in splits:
         dev = batching.evaluation_batches(splits["dev"], settings.slice_size)
     objective_starts = [
-        callbacks.StartContrastive(
+        callbacks.StartObjective(
             objective,
             batching.evaluation_batches(splits["train"], settings.batch_size),
-            contrastive_start,
+            starts[objective.name],
         )
         for objective in classifier.objectives
-        if isinstance(objective, ContrastiveObjective)
     ]
     all_callbacks = [
         # Before the timer, which is for training steps alone.

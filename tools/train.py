@@ -37,7 +37,7 @@ def settings():
         adversary=adversary.adversary(),
         adversary_warmup_proportion=adversary.WARMUP_PROPORTION.value,
         contrastive=objectives.contrastive(),
-        reconstruction_weight=objectives.RECONSTRUCTION_WEIGHT.value,
+        reconstruction=objectives.reconstruction(),
         max_length=encoder.MAX_LENGTH.value,
         perturb_at=encoder.PERTURB_AT.value,
         precision=encoder.PRECISION.value,

@@ -24,7 +24,7 @@ class ContrastiveObjective(Objective):
     flow through both representations.
 
     The objective has no part in training until `start` has filled the bank,
-    which `tfadv.callbacks.StartContrastive` does at a step of your choice.
+    which `tfadv.callbacks.StartObjective` does at a step of your choice.
 
     Batches must carry `"index"`: an example's position in the training set,
     as those of `tfadv.data.batching.training_batches` do.
@@ -116,12 +116,8 @@ class ContrastiveObjective(Objective):
             trainable=False,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
-        self._started = False
         self._refusal = None
-
-    @property
-    def active(self):
-        return self._started
+        self.wait()
 
     def attach(self, encoder):
         self.bank = MemoryBank(
@@ -181,17 +177,7 @@ class ContrastiveObjective(Objective):
                 f"the first at index {missing.argmax()}"
             )
         self.log_z.assign([np.nan, np.nan])
-        self.join()
-        if classifier.train_function is not None:
-            # The step's graph has a new loss.
-            classifier.make_train_function(force=True)
-
-    def join(self):
-        """Takes part in training steps from here on, with the bank as it is.
-
-        A training step that has been traced before does not notice.
-        """
-        self._started = True
+        super().start(classifier, batches, verbose)
 
     def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
         anchors = [
@@ -247,9 +233,9 @@ class ContrastiveObjective(Objective):
         )
 
     def save_own_variables(self, store):
-        store["started"] = np.array(self._started)
+        store["started"] = np.array(self.active)
         store["seed"] = self.seed_generator.state.numpy()
-        if self._started:
+        if self.active:
             store["clean"] = self.bank.numpy(self.bank.clean)
             store["adversarial"] = self.bank.numpy(self.bank.adversarial)
             store["log_z"] = self.log_z.numpy()
@@ -262,7 +248,7 @@ class ContrastiveObjective(Objective):
                 raise ValueError(self._refusal)
             return
         self._refusal = None
-        self._started = False
+        self.wait()
         self.seed_generator.state.assign(store["seed"])
         if not store["started"]:
             return
@@ -276,7 +262,7 @@ class ContrastiveObjective(Objective):
                 raise ValueError(self._refusal)
             self.bank.assign(getattr(self.bank, name), store[name])
         self.log_z.assign(store["log_z"])
-        self._started = True
+        self.join()
 
     def get_config(self):
         return {

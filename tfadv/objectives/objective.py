@@ -54,11 +54,37 @@ class Objective(keras.layers.Layer):
                 f"weight={weight}"
             )
         self.weight = float(weight)
+        self._active = True
 
     @property
     def active(self):
         """Whether the loss is part of the training step as of now."""
-        return True
+        return self._active
+
+    def wait(self):
+        """Takes no part in training until `start`."""
+        self._active = False
+
+    def join(self):
+        """Takes part in training steps from here on, as it is.
+
+        A training step that has been traced before does not notice.
+        """
+        self._active = True
+
+    def start(self, classifier, batches, verbose=1):
+        """Joins training, in the next step.
+
+        Args:
+            classifier: `tfadv.AdversarialClassifier` that has this objective.
+            batches: `tf.data.Dataset` of one epoch, every example once, for
+                an objective that has to see them first.
+            verbose: int. 1 shows a progress bar, where it takes a while.
+        """
+        self.join()
+        if classifier.train_function is not None:
+            # The step's graph has a new loss.
+            classifier.make_train_function(force=True)
 
     def attach(self, encoder):
         """Makes the weights that need the encoder's sizes."""
