@@ -11,7 +11,8 @@ report.md, made of those lines alone.
 
 SST-2 comes as GLUE's train.tsv and dev.tsv in a folder. GLUE's dev is the test
 split here; a dev split is drawn from train. A study that was cut off goes on
-when the same command is given again.
+when the same command is given again, and the report is of all runs that are
+there.
 """
 
 import argparse
@@ -76,7 +77,7 @@ def main():
             prepare_sst2(options.sst2)
         run_all(cells, options.jobs)
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_lines(lines, [read(*cell) for cell in sorted(cells)])
+        run_folder.write_lines(lines, [read(*cell) for cell in finished()])
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     report = study_report.markdown(rows)
     (output_dir / "report.md").write_text(report, encoding="utf-8")
@@ -178,6 +179,14 @@ def call(tool, arguments, processors):
         sys.exit(
             f"tools.{tool} {' '.join(arguments)}:\n{called.stderr[-2000:]}"
         )
+
+
+def finished():
+    """Lists the cells of all calls so far that are done."""
+    found = pathlib.Path("runs/study").glob(f"*/*/*/{run_folder.ROBUSTNESS}")
+    order = {name: i for i, name in enumerate(METHODS)}
+    cells = [(p.parts[-4], p.parts[-3], int(p.parts[-2])) for p in found]
+    return sorted(cells, key=lambda c: (c[0], order[c[1]], c[2]))
 
 
 def folder_of(dataset, method, seed):
