@@ -37,7 +37,7 @@ METHODS = list(methods.OBJECTIVES)
 SST2 = pathlib.Path("runs/study/sst2/texts")
 SST2_TRAIN, SST2_DEV = 4000, 500
 EPSILONS = "0.1,0.2"
-EXAMPLES = 200
+EXAMPLES = 128
 ATTACK = [f"--max_examples={EXAMPLES}", "--attack_steps=5", "--split=test"]
 
 
