@@ -12,6 +12,7 @@ import os
 import pathlib
 import sys
 import tempfile
+from unittest import mock
 
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,7 +23,7 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import backup, methods, replicas, training
+from tfadv import backup, callbacks, methods, replicas, training
 from tfadv import evaluation as clean
 from tfadv.data import batching
 from tfadv.tokenization import Tokenizer
@@ -181,9 +182,13 @@ def reduction(folder, data):
     return ""
 
 
-def train(folder, data):
-    """A whole run on two devices, with a sharded bank."""
-    settings = training.Settings(
+class CutError(Exception):
+    """Stands for what ends a process."""
+
+
+def run_settings(folder):
+    """Two epochs of 13 updates on two devices, with a sharded bank."""
+    return training.Settings(
         method="carl_rar",
         encoder=str(folder),
         contrastive=methods.Contrastive(
@@ -194,7 +199,58 @@ def train(folder, data):
         batch_size=7,
         learning_rate=1e-3,
         strategy="mirrored",
+        backup_seconds=1e-9,
     )
+
+
+def resumed(folder, data):
+    """A run on two devices that was cut off in an epoch ends the same."""
+    settings, dataset = run_settings(folder), tiny_run.dataset()
+    output = {name: pathlib.Path(folder) / name for name in ("one", "two")}
+    expected = training.train(dataset, settings, output["one"])
+    counted = callbacks.StopAtStep.on_train_batch_end
+
+    def stop(self, batch, logs=None):
+        counted(self, batch, logs)
+        if self._steps == 18:
+            raise CutError
+
+    cut = "tfadv.callbacks.StopAtStep.on_train_batch_end"
+    with (
+        mock.patch(cut, stop),
+        mock.patch("tfadv.backup._LARGEST_SHARE", 1e9),
+        contextlib.suppress(CutError),
+    ):
+        training.train(dataset, settings, output["two"])
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        found = training.train(dataset, settings, output["two"])
+    lines = [
+        (path / "metrics.jsonl").read_text().splitlines()
+        for path in output.values()
+    ]
+    lines = [[json.loads(line) for line in part] for part in lines]
+    apart = {
+        name: abs(value - other[name])
+        for one, other in zip(*lines, strict=True)
+        for name, value in one.items()
+        if name != "seconds"
+    }
+    weights = [
+        [v.numpy() for v in tfadv.load(path).classifier.weights]
+        for path in output.values()
+    ]
+    return {
+        "printed": printed.getvalue(),
+        "metrics": apart,
+        "weights": gap(*weights),
+        "accuracies": [r["test_accuracy"] for r in (expected, found)],
+    }
+
+
+def train(folder, data):
+    """A whole run on two devices, with a sharded bank."""
+    settings = run_settings(folder)
     dataset = tiny_run.dataset()
     output = pathlib.Path(folder) / "run"
     printed = io.StringIO()
@@ -212,7 +268,15 @@ def train(folder, data):
 
 CHECKS = {
     f.__name__: f
-    for f in (overflow, sharded_bank, dropout, evaluation, reduction, train)
+    for f in (
+        overflow,
+        sharded_bank,
+        dropout,
+        evaluation,
+        reduction,
+        train,
+        resumed,
+    )
 }
 
 

@@ -116,6 +116,18 @@ def test_a_whole_run_on_two_devices():
     assert "on each of 2 replicas" in found["printed"]
 
 
+@pytest.mark.slow
+def test_a_run_on_two_devices_goes_on_within_an_epoch():
+    found = answer("tests.replica_checks", "resumed")["resumed"]
+    assert "resuming at update 17 of 26" in found["printed"]
+    assert found["metrics"].pop("epoch") == 0
+    assert {"loss", "accuracy", "val_loss"} < found["metrics"].keys()
+    for name, apart in found["metrics"].items():
+        assert apart < TOLERANCE, name
+    assert found["weights"] < TOLERANCE
+    assert found["accuracies"][0] == found["accuracies"][1]
+
+
 def test_one_device_has_no_bank_to_share(tmp_path):
     tiny_run.write_all(tmp_path)
     arguments = train_arguments(tmp_path)
@@ -273,6 +285,32 @@ def test_a_worker_that_was_killed_rejoins(ports, tmp_path):
     assert results["steps"] == 144
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [*range(1, 13)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_worker_that_was_terminated_rejoins(ports, tmp_path, which):
+    tiny_run.write_all(tmp_path)
+    state = tmp_path / "run" / "backup" / "state.safetensors"
+    arguments = train_arguments(tmp_path)
+    with run_workers(ports, *arguments) as (workers, ends):
+        waited = time.monotonic() + 300
+        while not state.exists():
+            assert time.monotonic() < waited
+            time.sleep(0.2)
+        workers[which].send_signal(signal.SIGTERM)
+        found = ends()
+    assert workers[which].returncode == 128 + signal.SIGTERM, found
+    assert "\nended by SIGTERM after update" in "\n" + found[which][1]
+    assert workers[1 - which].returncode == 2, found
+    assert "start the same command on all machines" in found[1 - which][1]
+    assert not (tmp_path / "run" / "results.json").exists()
+    with run_workers(ports, *arguments) as (workers, ends):
+        found = ends()
+    assert [worker.returncode for worker in workers] == [0, 0], found
+    assert all("resuming at update" in stdout for stdout, _ in found)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["steps"] == 144
 
 
 @pytest.mark.parametrize(

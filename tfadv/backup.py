@@ -200,7 +200,7 @@ class Backup(keras.callbacks.Callback):
         if self._is_part:
             # `fit` has just set them to zero.
             for variable, value in self._metrics:
-                variable.assign(value)
+                replicas.assign(variable, value)
 
     def on_train_batch_end(self, batch, logs=None):
         self.updates += 1
