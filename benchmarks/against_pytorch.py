@@ -43,7 +43,7 @@ def main():
     parser.add_argument(
         "--updates", nargs="+", default=tuple(UPDATES), choices=tuple(UPDATES)
     )
-    short = {"batch": 8, "repeats": 2, "warmup": 1}
+    short = {"batch": 4, "repeats": 2, "warmup": 1}
     options = measure.parse(parser, short)
     if options.only:
         serve(options)

@@ -29,7 +29,7 @@ def main():
         "--batches", type=int, help="of each system; None: all sentences"
     )
     parser.add_argument("--steps", type=int, default=10, help="k")
-    options = measure.parse(parser, short={"batches": 3})
+    options = measure.parse(parser, short={"batches": 2})
     if options.only:
         measure.answer_batches(
             our_loop if options.only in measure.OURS else torch_loop, options

@@ -31,7 +31,7 @@ def main():
     parser.add_argument(
         "--gamma", type=float, default=0.0, help="random start of FreeLB"
     )
-    options = measure.parse(parser, short={"batches": 10})
+    options = measure.parse(parser, short={"batches": 6})
     if options.only:
         measure.answer_batches(
             our_loop if options.only in measure.OURS else torch_loop, options

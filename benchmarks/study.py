@@ -206,7 +206,6 @@ def read(dataset, method, seed):
         "test": results["test_accuracy"],
         "steps": results["steps"],
         "train_examples": results["train_examples"],
-        "train_seconds": results["train_seconds"],
         "attacked_examples": robustness["examples"],
         "attack": robustness["attack"],
         "clean": robustness["clean"]["accuracy"],
