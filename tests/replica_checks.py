@@ -23,7 +23,7 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import backup, callbacks, methods, replicas, training
+from tfadv import backup, callbacks, methods, replicas, training, tuning
 from tfadv import evaluation as clean
 from tfadv.data import batching
 from tfadv.tokenization import Tokenizer
@@ -266,6 +266,24 @@ def train(folder, data):
     }
 
 
+def search(folder, data):
+    """A search, every trial of which trains on two devices."""
+    tuned = tuning.Tuning(
+        coarse_trials=2,
+        fine_trials=1,
+        objective="mix",
+        epsilon=0.1,
+    )
+    dataset, output = tiny_run.dataset(), pathlib.Path(folder) / "search"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        trials = tuning.search(dataset, run_settings(folder), tuned, output)
+    return {
+        "status": [trial["status"] for trial in trials],
+        "printed": printed.getvalue(),
+    }
+
+
 CHECKS = {
     f.__name__: f
     for f in (
@@ -276,6 +294,7 @@ CHECKS = {
         reduction,
         train,
         resumed,
+        search,
     )
 }
 
@@ -294,8 +313,8 @@ def main():
                 check = CHECKS[name]
                 strategy = replicas.strategy("mirrored")
                 # Runs enter the scope themselves.
-                scope = strategy.scope if check is not train else tf.init_scope
-                with scope():
+                runs = check in (train, resumed, search)
+                with contextlib.nullcontext() if runs else strategy.scope():
                     found[name] = check(folder, data)
     print(json.dumps(found))
 

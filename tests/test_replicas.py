@@ -128,6 +128,13 @@ def test_a_run_on_two_devices_goes_on_within_an_epoch():
     assert found["accuracies"][0] == found["accuracies"][1]
 
 
+@pytest.mark.slow
+def test_a_search_on_two_devices():
+    found = answer("tests.replica_checks", "search")["search"]
+    assert found["status"] == ["completed"] * 3
+    assert found["printed"].count("on each of 2 replicas") == 3
+
+
 def test_one_device_has_no_bank_to_share(tmp_path):
     tiny_run.write_all(tmp_path)
     arguments = train_arguments(tmp_path)

@@ -603,20 +603,24 @@ def _check(dataset, settings, tuning):
             f"--tune_max_norm={tuning.max_norm}: every random start would lie "
             "outside of the ball; lower the first or raise the second"
         )
-    if "contrastive" not in methods.OBJECTIVES[settings.method]:
-        return
-    spe = -(-len(dataset.train) // settings.batch_size)
-    settings.contrastive.first_step(spe, _updates(dataset, settings))
+    _check_starts(dataset, settings, _updates(dataset, settings))
     if tuning.fine_search == "hyperband":
         try:
-            settings.contrastive.first_step(
-                spe, _updates(dataset, settings, share=1)
+            _check_starts(
+                dataset, settings, _updates(dataset, settings, share=1)
             )
         except InputError as error:
             raise InputError(
                 "--fine_search=hyperband also trains with a ninth of the "
                 f"updates, but {error}; or take --fine_search=bayesian"
             ) from None
+
+
+def _check_starts(dataset, settings, updates):
+    """Refuses an objective that would start after the last update."""
+    steps_per_epoch = -(-len(dataset.train) // settings.batch_size)
+    for name in methods.OBJECTIVES[settings.method]:
+        getattr(settings, name).first_step(steps_per_epoch, updates)
 
 
 def _check_encoder(settings):
