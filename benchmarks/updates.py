@@ -38,10 +38,16 @@ def make_update(name, options):
         callable without arguments.
     """
     classifier = make_classifier(name, options)
-    inputs, labels = make_batch(classifier.encoder, options)
-    return tf.function(
-        lambda: classifier.train_step((inputs, labels)), autograph=False
+    batch = make_batch(classifier.encoder, options)
+    # Of open shapes, as batches of a data set have them: one graph for all.
+    step = tf.function(
+        lambda inputs, labels: classifier.train_step((inputs, labels)),
+        autograph=False,
+        input_signature=tf.nest.map_structure(
+            lambda x: tf.TensorSpec([None] * x.shape.rank, x.dtype), batch
+        ),
     )
+    return lambda: step(*batch)
 
 
 def make_classifier(name, options):
