@@ -14,8 +14,8 @@ PRECISION = flags.DEFINE_enum(
     "float32",
     ["float32", "bfloat16"],
     "Of a SavedModel's weights and of what is multiplied with them. bfloat16 "
-    "takes half the space or less, and less time where the processor multiplies it "
-    "(AMX, AVX512-BF16); elsewhere more.",
+    "takes half the space or less, and less time where the processor "
+    "multiplies it (AMX, AVX512-BF16); elsewhere more.",
     # tools.train has another flag of this name; only tests load both.
     allow_override=True,
 )
