@@ -480,7 +480,11 @@ def test_attack_refuses_in_one_line(run, data):
 def test_rar_measures_its_loss_and_describes_it(rar_run):
     description = json.loads((rar_run / "run.json").read_text())
     assert description["objectives"] == {
-        "reconstruction": {"weight": 0.1, "special_ids": [0, 1, 2, 3, 4]}
+        "reconstruction": {
+            "weight": 0.1,
+            "start_epoch": 0.0,
+            "special_ids": [0, 1, 2, 3, 4],
+        }
     }
     metrics = json.loads((rar_run / "metrics.jsonl").read_text())
     assert metrics["reconstruction_loss"] > 0

@@ -371,7 +371,11 @@ def test_objectives_are_described_with_their_settings(method_run):
     described = json.loads((folder / "run.json").read_text())["objectives"]
     expected = {
         "contrastive": dataclasses.asdict(contrastive(method)),
-        "reconstruction": {"weight": 0.1, "special_ids": [0, 1, 2, 3, 4]},
+        "reconstruction": {
+            "weight": 0.1,
+            "start_epoch": 0.0,
+            "special_ids": [0, 1, 2, 3, 4],
+        },
     }
     assert described == {name: expected[name] for name in STARTS[method]}
 
