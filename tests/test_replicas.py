@@ -269,7 +269,15 @@ def train_arguments(folder):
 
 
 @pytest.mark.slow
-def test_a_worker_that_was_killed_rejoins(ports, tmp_path):
+@pytest.mark.parametrize(
+    ("which", "sent", "code"),
+    [
+        (1, signal.SIGKILL, -signal.SIGKILL),
+        (0, signal.SIGTERM, 128 + signal.SIGTERM),
+        (1, signal.SIGTERM, 128 + signal.SIGTERM),
+    ],
+)
+def test_a_worker_that_was_ended_rejoins(ports, tmp_path, which, sent, code):
     tiny_run.write_all(tmp_path)
     state = tmp_path / "run" / "backup" / "state.safetensors"
     arguments = train_arguments(tmp_path)
@@ -278,10 +286,13 @@ def test_a_worker_that_was_killed_rejoins(ports, tmp_path):
         while not state.exists():
             assert time.monotonic() < waited
             time.sleep(0.2)
-        workers[1].send_signal(signal.SIGKILL)
-        (_, stderr), _ = ends()
-    assert workers[0].returncode == 2
-    assert "start the same command on all machines" in stderr
+        workers[which].send_signal(sent)
+        found = ends()
+    assert workers[which].returncode == code, found
+    if sent == signal.SIGTERM:
+        assert "\nended by SIGTERM after update" in "\n" + found[which][1]
+    assert workers[1 - which].returncode == 2, found
+    assert "start the same command on all machines" in found[1 - which][1]
     assert not (tmp_path / "run" / "results.json").exists()
     with run_workers(ports, *arguments) as (workers, ends):
         found = ends()
@@ -292,32 +303,6 @@ def test_a_worker_that_was_killed_rejoins(ports, tmp_path):
     assert results["steps"] == 144
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [*range(1, 13)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_worker_that_was_terminated_rejoins(ports, tmp_path, which):
-    tiny_run.write_all(tmp_path)
-    state = tmp_path / "run" / "backup" / "state.safetensors"
-    arguments = train_arguments(tmp_path)
-    with run_workers(ports, *arguments) as (workers, ends):
-        waited = time.monotonic() + 300
-        while not state.exists():
-            assert time.monotonic() < waited
-            time.sleep(0.2)
-        workers[which].send_signal(signal.SIGTERM)
-        found = ends()
-    assert workers[which].returncode == 128 + signal.SIGTERM, found
-    assert "\nended by SIGTERM after update" in "\n" + found[which][1]
-    assert workers[1 - which].returncode == 2, found
-    assert "start the same command on all machines" in found[1 - which][1]
-    assert not (tmp_path / "run" / "results.json").exists()
-    with run_workers(ports, *arguments) as (workers, ends):
-        found = ends()
-    assert [worker.returncode for worker in workers] == [0, 0], found
-    assert all("resuming at update" in stdout for stdout, _ in found)
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["steps"] == 144
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,6 @@ class FrozenEncoder:
             self.projection = self._dense(backbone.embeddings_projection)
         layers, self.order = _layers(backbone)
         self.blocks = [self._block(layer) for layer in layers]
-        self.twice = (
-            self.dtype == tf.float32 and _size(self.blocks) <= _LARGEST_COPY
-        )
         self.pooler = self._dense(backbone.pooled_dense)
         arrays = [self.words, self.projection or (), self.blocks, self.pooler]
         if (size := _size(arrays)) > _LARGEST_GRAPH:
@@ -100,6 +97,12 @@ class FrozenEncoder:
                     else "; train a smaller encoder"
                 )
             )
+        copy = _size(self.blocks)
+        self.twice = (
+            self.dtype == tf.float32
+            and copy <= _LARGEST_COPY
+            and size + copy <= _LARGEST_GRAPH
+        )
 
     def __call__(self, token_ids, segment_ids, positions, shape):
         longest, count = _round_up(shape[1]), tf.size(token_ids)

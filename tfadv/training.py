@@ -272,6 +272,7 @@ def _fit(
             starts[objective.name],
         )
         for objective in classifier.objectives
+        if not objective.active
     ]
     all_callbacks = [
         # Before the timer, which is for training steps alone.
