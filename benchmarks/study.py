@@ -117,30 +117,39 @@ def prepare_sst2(folder):
 
 def run_all(cells, jobs):
     """Runs what has not been run yet, some cells at a time."""
+    # The plain classifiers first: the others' adversaries are tried on them.
+    first = [cell for cell in cells if cell[1] == "baseline"]
+    then = [cell for cell in cells if cell[1] != "baseline"]
+    with tqdm.tqdm(total=len(cells), desc="runs") as bar:
+        for part in (first, then):
+            in_parallel(run, part, jobs, bar)
+
+
+def in_parallel(do, calls, jobs, bar):
+    """Calls `do` with each list of arguments, and with processors of its own.
+
+    Args:
+        do: callable. Its last argument is a list of processors' numbers.
+        calls: list of tuples, the other arguments.
+        jobs: int, how many at a time.
+        bar: progress bar, one further with each.
+    """
     processors = sorted(os.sched_getaffinity(0))
     shares = [processors[i::jobs] for i in range(jobs)]
     if not all(shares):
         sys.exit(f"--jobs={jobs}: there are {len(processors)} processors")
-    free = list(shares)
 
-    def one(cell):
-        share = free.pop()
+    def one(arguments):
+        share = shares.pop()
         try:
-            run(*cell, share)
+            do(*arguments, share)
         finally:
-            free.append(share)
+            shares.append(share)
 
-    # The plain classifiers first: the others' adversaries are tried on them.
-    first = [cell for cell in cells if cell[1] == "baseline"]
-    then = [cell for cell in cells if cell[1] != "baseline"]
-    with (
-        tqdm.tqdm(total=len(cells), desc="runs") as bar,
-        futures.ThreadPoolExecutor(jobs) as pool,
-    ):
-        for part in (first, then):
-            for done in futures.as_completed(pool.submit(one, c) for c in part):
-                done.result()
-                bar.update()
+    with futures.ThreadPoolExecutor(jobs) as pool:
+        for done in futures.as_completed(pool.submit(one, c) for c in calls):
+            done.result()
+            bar.update()
 
 
 def run(dataset, method, seed, processors):
