@@ -11,7 +11,14 @@ up: few distinct ones, and the kernels are there sooner. It lays out a matrix
 as is best for the first number that it is multiplied with, and where that is
 not best for a later one, it lays it out anew every time: few and many tokens
 each have matrices of their own.
+
+Every layer is computed in two halves: each has half of the heads and half of
+the inner units, and what they give is added. The halves need nothing of each
+other, so that TensorFlow computes them at the same time; two threads that
+share one operation wait for each other in every one.
 """
+
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -71,6 +78,8 @@ class FrozenEncoder:
         )
         self.hidden_dim = backbone.hidden_dim
         self.num_heads = backbone.num_heads
+        inner_dim = backbone.intermediate_dim
+        self.parts = 1 if self.num_heads % 2 or inner_dim % 2 else 2
         self.words = self._matrix(backbone.token_embedding.embeddings)
         self.positions = self._matrix(
             backbone.position_embedding.position_embeddings
@@ -117,9 +126,7 @@ class FrozenEncoder:
             + tf.gather(tf.constant(self.positions), tf.pad(place, extra))
             + tf.gather(tf.constant(self.segments), tf.pad(segment_ids, extra))
         )
-        x = self._normalize(tf.cast(x, tf.float32), self.embeddings_norm)
-        if self.projection is not None:
-            x = tf.cast(self._linear(x, self.projection), tf.float32)
+        x = tf.cast(x, tf.float32)
         # Where a sentence's tokens are among all, and the reverse.
         sentence = positions[:, 0]
         starts = tf.cast(tf.where(place == 0), tf.int32)
@@ -129,34 +136,54 @@ class FrozenEncoder:
         mask = tf.where(gaps, tf.constant(-1e9, self.dtype), 0)
         tokens = tf.where(gaps, 0, starts + columns)
         column = tf.range(count) - tf.gather(starts[:, 0], sentence)
-        head = tf.range(self.num_heads)
         # Of the queries, keys and values of all tokens to those of a head, of
         # a sentence; and from there to the heads of a token.
-        part = tf.range(3)[:, None, None, None] * self.num_heads
-        to_heads = tokens[:, None] * 3 * self.num_heads + head[:, None] + part
-        to_tokens = (
-            sentence[:, None] * self.num_heads + head
-        ) * longest + column[:, None]
+        heads = self.num_heads // self.parts
+        head = tf.range(heads)
+        kind = tf.range(3)[:, None, None, None] * heads
+        to_heads = tokens[:, None] * 3 * heads + head[:, None] + kind
+        to_tokens = (sentence[:, None] * heads + head) * longest
+        to_tokens += column[:, None]
         places = to_heads, tf.pad(to_tokens, [*extra, [0, 0]])
         mask = mask[:, None, None, :]
 
-        def layers():
+        def layers(normalize):
             # Once each: ALBERT's layers are one layer, many times.
             blocks = tf.nest.map_structure(tf.constant, self.blocks)
-            result = x
+            result = normalize(x, *self.embeddings_norm, self.epsilon)
+            if self.projection is not None:
+                result = self._linear(result, self.projection)
+                result = tf.cast(result, tf.float32)
             for i in self.order:
-                result = self._apply(blocks[i], result, mask, *places)
+                result = self._apply(
+                    blocks[i], result, mask, *places, normalize
+                )
             return result
 
+        many = functools.partial(layers, _layer_norm)
+        few = functools.partial(layers, _layer_norm_of_few)
         # A branch has constants of its own.
-        x = tf.cond(count > _FEW, layers, layers) if self.twice else layers()
+        x = tf.cond(count > _FEW, many, few) if self.twice else many()
         first = tf.gather(x, starts[:, 0])
         return tf.cast(tf.tanh(self._linear(first, self.pooler)), tf.float32)
 
-    def _apply(self, block, x, mask, to_heads, to_tokens):
+    def _apply(self, block, x, mask, to_heads, to_tokens, normalize):
         """One layer: attention and feed-forward, each with its residual."""
-        attention, attention_norm, feedforward, output, norm = block
-        queries_keys_values, attention_output = attention
+        attention, attention_norm, feedforward, norm = block
+        attended = [
+            self._attend(part, x, mask, to_heads, to_tokens)
+            for part in attention
+        ]
+        x = normalize(_sum(x, attended), *attention_norm, self.epsilon)
+        inner = [
+            self._linear(self.activation(self._linear(x, first)), second)
+            for first, second in feedforward
+        ]
+        return normalize(_sum(x, inner), *norm, self.epsilon)
+
+    def _attend(self, part, x, mask, to_heads, to_tokens):
+        """What some of the heads read, projected."""
+        queries_keys_values, output = part
         size = self.hidden_dim // self.num_heads
         # Moved by lookup: transposing takes operations of its own.
         heads = tf.reshape(self._linear(x, queries_keys_values), [-1, size])
@@ -166,53 +193,63 @@ class FrozenEncoder:
         scores = scores * tf.constant(size**-0.5, self.dtype) + mask
         attended = tf.matmul(tf.nn.softmax(scores), value)
         attended = tf.gather(tf.reshape(attended, [-1, size]), to_tokens)
-        attended = tf.reshape(attended, [-1, self.hidden_dim])
-        x = self._add(x, self._linear(attended, attention_output))
-        x = self._normalize(x, attention_norm)
-        inner = self.activation(self._linear(x, feedforward))
-        return self._normalize(self._add(x, self._linear(inner, output)), norm)
+        width = self.hidden_dim // self.parts
+        return self._linear(tf.reshape(attended, [-1, width]), output)
 
     def _linear(self, x, dense):
         kernel, bias = dense
         product = tf.matmul(tf.cast(x, self.dtype), kernel)
         return tf.nn.bias_add(product, bias)
 
-    def _normalize(self, x, norm):
-        return _layer_norm(x, *norm, self.epsilon)
-
-    def _add(self, x, y):
-        return x + tf.cast(y, tf.float32)
-
     def _block(self, layer):
-        """The weights of one layer, queries, keys and values side by side."""
+        """The weights of one layer, and of each part of it side by side."""
         attention = layer._self_attention_layer
-        parts = [
-            (_array(d.kernel).reshape(self.hidden_dim, -1), _array(d.bias))
+        hidden = self.hidden_dim
+        # Split by heads: a part has its queries, keys and values in a row.
+        split = [
+            (
+                np.split(_array(d.kernel).reshape(hidden, -1), self.parts, 1),
+                np.split(_array(d.bias).ravel(), self.parts),
+            )
             for d in (
                 attention._query_dense,
                 attention._key_dense,
                 attention._value_dense,
             )
         ]
-        output = attention._output_dense
-        return (
+        queries_keys_values = [
             (
-                (
-                    self._matrix(np.concatenate([k for k, _ in parts], 1)),
-                    self._matrix(np.concatenate([b.ravel() for _, b in parts])),
-                ),
-                (
-                    self._matrix(
-                        _array(output.kernel).reshape(-1, self.hidden_dim)
-                    ),
-                    self._matrix(output.bias),
-                ),
+                self._matrix(np.concatenate([k[i] for k, _ in split], 1)),
+                self._matrix(np.concatenate([b[i] for _, b in split])),
+            )
+            for i in range(self.parts)
+        ]
+        output = attention._output_dense
+        first = layer._feedforward_intermediate_dense
+        second = layer._feedforward_output_dense
+        inner = zip(
+            np.split(self._matrix(first.kernel), self.parts, 1),
+            np.split(self._matrix(first.bias), self.parts),
+            strict=True,
+        )
+        return (
+            self._parts(
+                queries_keys_values,
+                _array(output.kernel).reshape(-1, hidden),
+                output.bias,
             ),
             _norm(layer._self_attention_layer_norm),
-            self._dense(layer._feedforward_intermediate_dense),
-            self._dense(layer._feedforward_output_dense),
+            self._parts(inner, second.kernel, second.bias),
             _norm(layer._feedforward_layer_norm),
         )
+
+    def _parts(self, before, kernel, bias):
+        """Pairs each part's matrix with its rows of the one after it."""
+        kernels = np.split(self._matrix(kernel), self.parts)
+        # Added once.
+        biases = [self._matrix(bias)]
+        biases += [np.zeros_like(biases[0])] * (self.parts - 1)
+        return list(zip(before, zip(kernels, biases, strict=True), strict=True))
 
     def _dense(self, layer):
         return self._matrix(layer.kernel), self._matrix(layer.bias)
@@ -271,6 +308,10 @@ def _exact_gelu(x):
     return 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
 
 
+def _sum(x, parts):
+    return tf.add_n([x, *(tf.cast(part, tf.float32) for part in parts)])
+
+
 def _layer_norm(x, gamma, beta, epsilon):
     # As a batch normalisation whose channels are the tokens: TensorFlow on
     # oneDNN makes one operation of this form, and of none with means.
@@ -287,6 +328,14 @@ def _layer_norm(x, gamma, beta, epsilon):
         is_training=True,
     )
     return tf.reshape(normalized, [-1, size]) * gamma + beta
+
+
+def _layer_norm_of_few(x, gamma, beta, epsilon):
+    # oneDNN's one operation takes longer to share the work out among threads
+    # than these take altogether.
+    x -= tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean(x * x, axis=-1, keepdims=True)
+    return x * tf.math.rsqrt(variance + epsilon) * gamma + beta
 
 
 def _norm(layer):
