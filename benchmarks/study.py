@@ -11,8 +11,8 @@ report.md, made of those lines alone.
 
 SST-2 comes as GLUE's train.tsv and dev.tsv in a folder. GLUE's dev is the test
 split here; a dev split is drawn from train. A study that was cut off goes on
-when the same command is given again, and the report is of all runs that are
-there.
+when the same command is given again. The report is of all runs that are
+there, and of those whose lines are there.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def main():
             prepare_sst2(options.sst2)
         run_all(cells, options.jobs)
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_lines(lines, [read(*cell) for cell in finished()])
+        run_folder.write_lines(lines, together(lines))
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     report = study_report.markdown(rows)
     (output_dir / "report.md").write_text(report, encoding="utf-8")
@@ -190,12 +190,30 @@ def call(tool, arguments, processors):
         )
 
 
-def finished():
-    """Lists the cells of all calls so far that are done."""
+def together(path):
+    """Gathers the lines of runs.jsonl: those that are there, and new ones.
+
+    Args:
+        path: `pathlib.Path` of runs.jsonl; need not exist.
+
+    Returns:
+        list of dicts, ordered by dataset, method and seed.
+    """
     found = pathlib.Path("runs/study").glob(f"*/*/*/{run_folder.ROBUSTNESS}")
+    lines = {}
+    if path.exists():
+        for text in path.read_text().splitlines():
+            line = json.loads(text)
+            lines[line["dataset"], line["method"], line["seed"]] = line
+    for cell in found:
+        dataset, method, seed = cell.parts[-4:-1]
+        cell = dataset, method, int(seed)
+        lines[cell] = read(*cell)
     order = {name: i for i, name in enumerate(METHODS)}
-    cells = [(p.parts[-4], p.parts[-3], int(p.parts[-2])) for p in found]
-    return sorted(cells, key=lambda c: (c[0], order[c[1]], c[2]))
+    return [
+        lines[cell]
+        for cell in sorted(lines, key=lambda c: (c[0], order[c[1]], c[2]))
+    ]
 
 
 def folder_of(dataset, method, seed):

@@ -398,7 +398,9 @@ def test_keras_hub_preset_loads_and_equals_its_backbone(tmp_path, family):
     encoder = Encoder.from_pretrained(tmp_path)
     assert encoder.activation is None
     assert encoder.backbone.dropout == 0.1
-    assert_same_outputs(encoder(inputs), backbone(inputs))
+    found = encoder(inputs)
+    for key, value in backbone(inputs).items():
+        np.testing.assert_allclose(found[key], value, atol=1e-5, err_msg=key)
     without = Encoder.from_pretrained(tmp_path, dropout=0.0)
     assert without.backbone.dropout == 0.0
 

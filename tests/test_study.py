@@ -1,12 +1,13 @@
 """The study's statistics and its report."""
 
+import json
 import pathlib
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks import study, study_report
+from benchmarks import study, study_report, study_search
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -119,3 +120,68 @@ def test_methods_have_the_same_budget(dataset):
         assert shared <= lines
     for method in ("carl", "rar", "carl_rar"):
         assert flags["freelb"] - {"--method=freelb"} <= flags[method]
+
+
+def test_lines_of_earlier_calls_are_kept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = [("movie_reviews", "rar", 4), ("movie_reviews", "freelb", 2)]
+    for dataset, method, seed in found:
+        folder = study.folder_of(dataset, method, seed)
+        folder.mkdir(parents=True)
+        (folder / "robustness.json").write_text("{}")
+    monkeypatch.setattr(
+        study, "read", lambda d, m, s: row(m, s, 0.5, dataset=d)
+    )
+    path = tmp_path / "runs.jsonl"
+    earlier = [row("rar", 10, 0.1), row("freelb", 2, 0.2), row("carl", 1, 0.3)]
+    path.write_text("\n".join(map(json.dumps, earlier)) + "\n")
+    lines = study.together(path)
+    cells = [(x["method"], x["seed"], x["epsilons"]["0.1"]) for x in lines]
+    accuracies = [(m, s, e["accuracy"]) for m, s, e in cells]
+    assert accuracies == [
+        ("freelb", 2, 0.5),
+        ("carl", 1, 0.3),
+        ("rar", 4, 0.5),
+        ("rar", 10, 0.1),
+    ]
+
+
+def trial(name, method, dev, attacked, **changes):
+    return {
+        "name": name,
+        "dataset": "movie_reviews",
+        "method": method,
+        "changes": changes,
+        "dev": dev,
+        "attacked_examples": 100,
+        "epsilons": {"0.1": {"accuracy": attacked, "cosine": 0.9}},
+    }
+
+
+def test_search_takes_the_strongest_that_costs_little():
+    rows = [
+        trial("FreeLB", "freelb", 0.80, 0.60),
+        trial("CARL, 1", "carl", 0.80, 0.61, contrastive_weight=1),
+        trial("CARL, 2", "carl", 0.79, 0.63, contrastive_weight=2),
+        # Stronger still, for more than a point; and no weight alone.
+        trial("CARL, 3", "carl", 0.789, 0.70, contrastive_weight=3),
+        trial("CARL, NCE", "carl", 0.8, 0.7, contrastive_weight=1, loss="nce"),
+        trial("RAR, 1", "rar", 0.7, 0.9, reconstruction_weight=1),
+    ]
+    assert study_search.choose(rows) == {"carl": "CARL, 2", "rar": None}
+    report = study_search.markdown(rows)
+    assert "| CARL, 3 | 78.9 | 70.0 | 0.900 |" in " ".join(report.split())
+    assert "Chosen: CARL, 2; no rar." in report
+
+
+def test_search_varies_what_the_cells_have():
+    """Every variation is of a flag of its method's cell, or a new one."""
+    for name, (method, changes) in study_search.VARIATIONS.items():
+        path = ROOT / f"flags/experiments/study_sst2_{method}.cfg"
+        flags = dict(
+            line[2:].split("=", 1)
+            for line in path.read_text().splitlines()
+            if line.startswith("--")
+        )
+        for flag in changes:
+            assert flag in flags, (name, flag)

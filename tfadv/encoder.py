@@ -10,21 +10,12 @@ import keras_hub
 import safetensors
 import safetensors.numpy
 
-from tfadv import pretrained
+from tfadv import layers, pretrained
 from tfadv.errors import InputError
 
 _BACKBONES = {
     "albert": keras_hub.models.AlbertBackbone,
     "bert": keras_hub.models.BertBackbone,
-}
-
-# Hugging Face's names. KerasHub ignores `hidden_act` and always takes the
-# tanh approximation, which no BERT checkpoint was trained with.
-_ACTIVATIONS = {
-    "gelu": lambda x: keras.activations.gelu(x, approximate=False),
-    "gelu_new": lambda x: keras.activations.gelu(x, approximate=True),
-    "gelu_pytorch_tanh": lambda x: keras.activations.gelu(x, approximate=True),
-    "relu": keras.activations.relu,
 }
 
 # What a config that leaves it out means.
@@ -95,10 +86,11 @@ class Encoder(keras.layers.Layer):
                 f"{[c.__name__ for c in _BACKBONES.values()]}. Received: "
                 f"{type(backbone).__name__}"
             )
-        if activation is not None and activation not in _ACTIVATIONS:
+        if activation is not None and activation not in layers.ACTIVATIONS:
             raise ValueError(
-                f"`activation` must be one of {list(_ACTIVATIONS)} or None. "
-                f"Received: activation={activation}"
+                "`activation` must be one of "
+                f"{list(layers.ACTIVATIONS)} or None. Received: "
+                f"activation={activation}"
             )
         if perturb_at not in _OPENINGS:
             raise ValueError(
@@ -108,8 +100,7 @@ class Encoder(keras.layers.Layer):
         self.backbone = backbone
         self.activation = activation
         self.perturb_at = perturb_at
-        if activation is not None:
-            _set_activation(backbone, _ACTIVATIONS[activation])
+        layers.replace(backbone, self._activation)
         opening = backbone.get_layer(_OPENINGS[perturb_at]).output
         self._first_half = keras.Model(backbone.input, opening)
         self._second_half = keras.Model(
@@ -243,8 +234,12 @@ class Encoder(keras.layers.Layer):
     @property
     def activation_function(self):
         """The feed-forward layers' activation, as a function."""
+        return layers.ACTIVATIONS[self._activation]
+
+    @property
+    def _activation(self):
         # KerasHub's own default is the tanh approximation.
-        return _ACTIVATIONS[self.activation or "gelu_new"]
+        return self.activation or "gelu_new"
 
     @property
     def token_embedding(self):
@@ -277,19 +272,12 @@ def _select(inputs):
     }
 
 
-def _set_activation(backbone, activation):
-    for layer in backbone.layers:
-        if isinstance(layer, keras_hub.layers.TransformerEncoder):
-            layer.activation = activation
-            layer._feedforward_intermediate_dense.activation = activation
-
-
 def _check_hugging_face_config(folder, config, dropout):
     """Refuses what KerasHub would silently compute in another way."""
     expected = {
         "position_embedding_type": ["absolute"],
         "layer_norm_eps": [1e-12],
-        "hidden_act": list(_ACTIVATIONS),
+        "hidden_act": list(layers.ACTIVATIONS),
         "is_decoder": [False],
         "add_cross_attention": [False],
     }
