@@ -21,13 +21,14 @@ from tqdm import tqdm
 from benchmarks import measure
 
 MODULE = "benchmarks.serving"
-# One thread an operation, as a server for single sentences is started.
-ONE_THREAD = "tfadv, float32, 1 thread"
+# One thread an operation, as README starts the server.
+ONE_THREAD = ("tfadv, float32, 1 thread", "tfadv, bfloat16, 1 thread")
 # Each system's name, and its folder in that of the exports.
 SYSTEMS = {
     "tfadv, float32": "exports/1",
-    ONE_THREAD: "exports/1",
+    ONE_THREAD[0]: "exports/1",
     "tfadv, bfloat16": "exports/2",
+    ONE_THREAD[1]: "exports/2",
     measure.PEER: "checkpoint",
 }
 COLUMNS = ["batch", "system", "texts a second", "ratio", "p50 ms", "p99 ms"]
@@ -118,7 +119,7 @@ def serve(folder, system):
     if system == measure.PEER:
         classify = pipeline(path)
     else:
-        classify = saved_model(path, threads=int(system == ONE_THREAD))
+        classify = saved_model(path, threads=int(system in ONE_THREAD))
 
     def answer(texts, batch=None):
         if batch is None:

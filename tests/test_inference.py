@@ -10,7 +10,8 @@ from tfadv.encoder import Encoder
 from tfadv.errors import InputError
 
 CONFIGS = {
-    "bert": checkpoints.bert_config(50, 8, 2, 3, 16, 24),
+    # Computed in halves of two heads, or of one; three heads are not halved.
+    "bert": checkpoints.bert_config(50, 8, 4, 3, 16, 24),
     "bert tanh": checkpoints.bert_config(50, 8, 2, 1, 16, 24, "gelu_new"),
     "albert": checkpoints.albert_config(50, 6, 8, 2, 2, 1, 1, 16, 24),
     # 4 layers: 2 groups, each of 2 layers, that are applied in turn.
