@@ -1,6 +1,6 @@
 """The layers of KerasHub's encoders, computed faster; results stay the same.
 
-Two things take a twelfth of an update's time without need. KerasHub computes
+Two things take a tenth of an update's time without need. KerasHub computes
 attention's projections as a batch of products, a matrix a text, and sums their
 gradients over the batch; with the tokens of all texts below each other one
 product does all of it. And GELU and its gradient are ten operations each, each
