@@ -2,9 +2,9 @@ r"""The study's search: variations of CARL and RAR, compared on the dev split.
 
 Trains every variation of `VARIATIONS` on both datasets with a seed that the
 study does not use, attacks the dev split by k-PGD, and writes search.jsonl and
-search.md. What the study takes is the weight that they show as chosen: of
-those that cost at most a point of FreeLB's accuracy, the one with the highest
-accuracy under attack. The test split is measured by no trial's choice.
+search.md. The study takes the weights that are chosen there: of those that cost
+at most a point of FreeLB's accuracy, the one with the highest accuracy under
+attack. No choice looks at the test split.
 
   python -m benchmarks.study_search --sst2=/data/sst2 --jobs=2
 
