@@ -26,6 +26,8 @@ def markdown(rows):
         of_name = [row for row in rows if row["dataset"] == name]
         parts.append(f"## {name}")
         parts += [table.markdown() for table in tables(of_name)]
+    if len(names) > 1 and REFERENCE in (values := by_method(rows)):
+        parts += ["## Both", difference_table(values).markdown()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -60,12 +62,7 @@ def measures(rows):
 
 def tables(rows):
     """Builds one dataset's tables."""
-    there = {row["method"] for row in rows}
-    values = {
-        method: {row["seed"]: row for row in rows if row["method"] == method}
-        for method in methods.OBJECTIVES
-        if method in there
-    }
+    values = by_method(rows)
     found = [accuracy_table(values)]
     if REFERENCE in values:
         found.append(difference_table(values))
@@ -73,6 +70,20 @@ def tables(rows):
     if any("texts" in row for row in rows):
         found.append(text_table(values))
     return found
+
+
+def by_method(rows):
+    """Sorts rows by method, and by what pairs them with another method's."""
+    there = {row["method"] for row in rows}
+    return {
+        method: {
+            (row["dataset"], row["seed"]): row
+            for row in rows
+            if row["method"] == method
+        }
+        for method in methods.OBJECTIVES
+        if method in there
+    }
 
 
 def accuracy_table(values):
@@ -124,7 +135,8 @@ def difference_table(values):
         "Difference from FreeLB in points [95 % interval], p",
         ["method", *columns],
         body,
-        "Paired t-test over the seeds; p after Holm over the table.",
+        "Paired t-test over the seeds, and data sets where there are several; "
+        "p after Holm over the table.",
     )
 
 

@@ -78,6 +78,20 @@ def test_report_shows_means_spread_and_differences():
     assert "seeds 1, 2" in report
 
 
+def test_data_sets_together_are_paired_each_with_its_own():
+    rows = [
+        row("freelb", 1, 0.6),
+        row("carl", 1, 0.7),
+        row("freelb", 1, 0.1, dataset="sst2"),
+        row("carl", 1, 0.4, dataset="sst2"),
+    ]
+    report = study_report.markdown(rows)
+    _, both = report.split("## Both")
+    # 10 and 30 points: 20, and 12.706 times a standard error of 10.
+    assert "+20.0 [-107.1, +147.1]" in both
+    assert "## Both" not in study_report.markdown(rows[:2])
+
+
 def test_sst2_splits_share_no_row(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "SST2", tmp_path / "study" / "texts")
     lines = [f'a "quoted film {i}\t{i % 2}' for i in range(5000)]
