@@ -91,7 +91,9 @@ def test_projection_is_keras_einsum(equation, output, bias, shape):
 
 
 @pytest.mark.parametrize("family", ["albert", "bert"])
-def test_every_layer_is_replaced(family, tmp_path):
+@pytest.mark.parametrize("wide", [1, 10_000])
+def test_every_layer_is_replaced(family, wide, tmp_path, monkeypatch):
+    monkeypatch.setattr(layers, "_WIDE", wide)
     case = next(c for c in checkpoints.ENCODER_CASES if c.family == family)
     tensors = checkpoints.random_tensors(case)
     checkpoints.write_checkpoint(tmp_path, case.config, tensors)
@@ -104,7 +106,8 @@ def test_every_layer_is_replaced(family, tmp_path):
     assert found
     for layer in found:
         dense = layer._feedforward_intermediate_dense
-        assert dense.activation in layers._COMPILED.values()
+        compiled = dense.activation in layers._COMPILED.values()
+        assert compiled == (wide == 1)
         assert layer._self_attention_layer._query_dense.call.func is (
             layers.project
         )
