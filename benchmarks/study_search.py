@@ -38,22 +38,15 @@ VARIATIONS = {
         f"RAR, weight {w}": ("rar", {"reconstruction_weight": w})
         for w in (0.01, 0.03, 0.1, 0.3)
     },
-    "CARL, 0.01, temperature 0.5": (
-        "carl",
-        {"contrastive_weight": 0.01, "contrastive_temperature": 0.5},
-    ),
-    "CARL, 0.01, 256 negatives": (
-        "carl",
-        {"contrastive_weight": 0.01, "contrastive_negatives": 256},
-    ),
-    "CARL, 0.01, NCE": (
-        "carl",
-        {"contrastive_weight": 0.01, "contrastive_loss": "nce"},
-    ),
-    "CARL, 0.01, from a quarter of the run": (
-        "carl",
-        {"contrastive_weight": 0.01, "contrastive_start_epoch": 0.25},
-    ),
+    **{
+        f"CARL, 0.01, {what}": ("carl", {"contrastive_weight": 0.01, **changes})
+        for what, changes in {
+            "temperature 0.5": {"contrastive_temperature": 0.5},
+            "256 negatives": {"contrastive_negatives": 256},
+            "NCE": {"contrastive_loss": "nce"},
+            "from a quarter of the run": {"contrastive_start_epoch": 0.25},
+        }.items()
+    },
     "RAR, 0.03, from the first update": (
         "rar",
         {"reconstruction_weight": 0.03, "reconstruction_start_epoch": 0},

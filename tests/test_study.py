@@ -189,7 +189,7 @@ def test_search_takes_the_strongest_that_costs_little():
 
 
 def test_search_varies_what_the_cells_have():
-    """Every variation is of a flag of its method's cell, or a new one."""
+    """Every variation is of a flag of its method's cell."""
     for name, (method, changes) in study_search.VARIATIONS.items():
         path = ROOT / f"flags/experiments/study_sst2_{method}.cfg"
         flags = dict(

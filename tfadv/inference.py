@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv.errors import InputError
+from tfadv.layers import gelu
 
 # A graph is one protocol buffer, which cannot be larger.
 _LARGEST_GRAPH = 2**31 - 2**20
@@ -72,7 +73,7 @@ class FrozenEncoder:
         backbone = encoder.backbone
         self.dtype = tf.as_dtype(dtype)
         self.activation = (
-            _exact_gelu
+            gelu
             if encoder.activation == "gelu"
             else encoder.activation_function
         )
@@ -300,12 +301,6 @@ def _layers(backbone):
         order += [*numbers] * (backbone.num_layers // backbone.num_groups)
         layers += group
     return layers, order
-
-
-def _exact_gelu(x):
-    # In the form that TensorFlow fuses with the matrix product before it,
-    # which that of `tf.nn.gelu` is not.
-    return 0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5))
 
 
 def _sum(x, parts):

@@ -82,7 +82,11 @@ def _compiled(function, derivative):
     return call
 
 
-def _gelu(x):
+def gelu(x):
+    """GELU in the form that TensorFlow fuses with a product before it.
+
+    Which that of `tf.nn.gelu` is not.
+    """
     return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
 
 
@@ -120,7 +124,7 @@ ACTIVATIONS = {
     "relu": keras.activations.relu,
 }
 _COMPILED = {
-    "gelu": _compiled(_gelu, _gelu_gradient),
+    "gelu": _compiled(gelu, _gelu_gradient),
     "gelu_new": _compiled(_approximate_gelu, _approximate_gelu_gradient),
 }
 _COMPILED["gelu_pytorch_tanh"] = _COMPILED["gelu_new"]
