@@ -63,6 +63,15 @@ each_kind = pytest.mark.parametrize("kind", ["training", "evaluation"])
 
 
 @each_kind
+def test_no_thread_tunes_the_batches(kind):
+    """The end of an iterator would wait for it, for seconds or a minute."""
+    batches = datasets(split())[kind]
+    assert batches.options().autotune.enabled is False
+    # Also where somebody builds on them.
+    assert batches.take(2).repeat().options().autotune.enabled is False
+
+
+@each_kind
 @pytest.mark.parametrize(
     ("examples", "batch_size"),
     [(200, 32), (192, 32), (200, 1), (200, 200), (200, 1000), (1, 32), (7, 2)],
