@@ -194,10 +194,10 @@ def case(method, weighted, joins, slow):
         case("baseline", True, 0, slow=False),
         case("freelb", False, 0, slow=True),
         case("freelb, gamma", True, 0, slow=False),
-        case("carl, nce sampled", True, 0, slow=False),
+        case("carl, nce sampled", True, 0, slow=True),
         case("carl, infonce all", False, 0, slow=False),
-        case("rar", True, 0, slow=False),
-        case("carl_rar", False, 0, slow=False),
+        case("rar", True, 0, slow=True),
+        case("carl_rar", True, 0, slow=False),
         case("baseline", False, 0, slow=True),
         case("freelb", True, 0, slow=True),
         case("freelb, gamma", False, 0, slow=True),
@@ -208,7 +208,7 @@ def case(method, weighted, joins, slow):
         case("carl, infonce sampled", False, 3, slow=True),
         case("carl, infonce all", True, 3, slow=True),
         case("rar", False, 0, slow=True),
-        case("carl_rar", True, 3, slow=True),
+        case("carl_rar", False, 3, slow=True),
     ],
 )
 def test_slices_give_the_update_of_the_whole_batch(
