@@ -37,6 +37,13 @@ BANK_DTYPE = flags.DEFINE_enum(
     ["float32", "bfloat16"],
     "Type of the memory bank; bfloat16 takes half the memory.",
 )
+REPRESENTATION = flags.DEFINE_enum(
+    "contrastive_representation",
+    "pooled",
+    ["pooled", "cls"],
+    "What CARL contrasts: the pooled output that the classifier sees (the "
+    "paper's), or the last hidden state of [CLS].",
+)
 START_STEP = flags.DEFINE_integer(
     "contrastive_start_step",
     None,
@@ -168,6 +175,7 @@ def contrastive():
         momentum=MOMENTUM.value,
         bank_dtype=BANK_DTYPE.value,
         bank_sharding=BANK_SHARDING.value,
+        representation=REPRESENTATION.value,
         start_step=START_STEP.value,
         start_epoch=START_EPOCH.value,
     )

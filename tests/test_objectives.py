@@ -193,14 +193,20 @@ def naive_deltas(classifier, x, y, sample_weight=1.0):
     return deltas
 
 
+def represented(objective, outputs):
+    if objective.representation == "cls":
+        return outputs["sequence_output"][:, 0, :]
+    return outputs["pooled_output"]
+
+
 def dense_contrastive(objective, x, clean, adversarial, sample_weight):
     """Eq. 2 to 4, for every example of the batch."""
     counts = sample_weight != 0
     normed = [
         tf.nn.l2_normalize(values, axis=-1)
         for values in (
-            adversarial["pooled_output"],
-            clean["pooled_output"],
+            represented(objective, adversarial),
+            represented(objective, clean),
             *tables(objective),
         )
     ]
@@ -336,6 +342,28 @@ def test_a_step_in_a_ball_behind_the_embeddings_is_the_naive_one(
     adversary = adversary_of(start, steps=3, max_norm=0.4)
     classifier = join(make(encoder, objectives_of("both"), adversary))
     assert_as_naive(classifier, x, y)
+
+
+@pytest.mark.parametrize("name", ["nce", "infonce"])
+def test_the_last_state_of_cls_can_stand_for_the_sentence(tiny_encoder, name):
+    x, y = indexed_batch()
+    objective = contrastive(name, representation="cls", momentum=0.0)
+    classifier = join(make(tiny_encoder(), [objective]))
+    assert_as_naive(classifier, x, y)
+    step = classifier.adversarial_gradients(x, y)
+    objective.update(x, step.clean, step.adversarial)
+    for table, outputs in zip(
+        tables(objective), (step.clean, step.adversarial), strict=True
+    ):
+        expected = outputs["sequence_output"][:, 0]
+        np.testing.assert_array_equal(table[INDEX], expected)
+    again = ContrastiveObjective.from_config(objective.get_config())
+    assert again.representation == "cls"
+
+
+def test_an_unknown_representation_is_told():
+    with pytest.raises(ValueError, match=r"'pooled', 'cls'.*mean"):
+        contrastive("nce", representation="mean")
 
 
 @each_start

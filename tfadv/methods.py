@@ -28,6 +28,7 @@ class Contrastive:
         momentum: float.
         bank_dtype: string, `"float32"` or `"bfloat16"`.
         bank_sharding: bool, whether each replica holds a part of the bank.
+        representation: string, `"pooled"` or `"cls"`.
         start_step: int. The step before which the memory bank is filled and
             the objective joins; `None` to go by `start_epoch`.
         start_epoch: float, the same in epochs.
@@ -40,6 +41,7 @@ class Contrastive:
     momentum: float = 0.5
     bank_dtype: str = "float32"
     bank_sharding: bool = False
+    representation: str = "pooled"
     start_step: int | None = None
     start_epoch: float = 1.0
 

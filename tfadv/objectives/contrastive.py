@@ -11,6 +11,11 @@ from tfadv.objectives import contrastive_losses
 from tfadv.objectives.objective import Objective, weighted_mean
 
 LOSSES = ("nce", "infonce")
+# What stands for a sentence, by the name of the choice.
+REPRESENTATIONS = {
+    "pooled": lambda outputs: outputs["pooled_output"],
+    "cls": lambda outputs: outputs["sequence_output"][:, 0],
+}
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -45,6 +50,8 @@ class ContrastiveObjective(Objective):
         bank_sharding: bool, whether each of several replicas holds a part of
             the bank. The classifier must then be built in the scope of their
             `tf.distribute` strategy. The results are the same.
+        representation: string, what R is: `"pooled"`, the pooled output that
+            the classifier sees, or `"cls"`, the last hidden state of [CLS].
         weight: float, see `tfadv.objectives.objective.Objective`.
         seed: int, of the draws; `None` for a random one.
         **kwargs: passed to `keras.layers.Layer`.
@@ -82,6 +89,7 @@ class ContrastiveObjective(Objective):
         momentum=0.5,
         bank_dtype="float32",
         bank_sharding=False,
+        representation="pooled",
         weight=1.0,
         seed=None,
         name="contrastive",
@@ -97,7 +105,13 @@ class ContrastiveObjective(Objective):
                 "`temperature` must be a positive number. Received: "
                 f"temperature={temperature}"
             )
+        if representation not in REPRESENTATIONS:
+            raise ValueError(
+                f"`representation` must be one of {list(REPRESENTATIONS)}. "
+                f"Received: representation={representation}"
+            )
         self.loss_name = loss
+        self.representation = representation
         self.temperature = float(temperature)
         self._bank_settings = {
             "labels": np.asarray(labels, np.int32).tolist(),
@@ -148,9 +162,7 @@ class ContrastiveObjective(Objective):
         def fill_share(x, y):
             clean, adversarial = classifier.represent(x, y)
             index = self._index(x)
-            self.bank.write(
-                index, clean["pooled_output"], adversarial["pooled_output"]
-            )
+            self.bank.write(index, *map(self._represent, (clean, adversarial)))
             return replicas.Share(tf.shape(index)[0]).gather(index)
 
         # Of the batches' open shapes, so that all of them have one graph.
@@ -181,7 +193,7 @@ class ContrastiveObjective(Objective):
 
     def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
         anchors = [
-            tf.cast(outputs["pooled_output"], tf.float32)
+            tf.cast(self._represent(outputs), tf.float32)
             for outputs in (adversarial, clean)
         ]
         positive = tf.reduce_sum(
@@ -227,8 +239,7 @@ class ContrastiveObjective(Objective):
     def update(self, inputs, clean, adversarial, sample_weight=None):
         self.bank.update(
             self._index(inputs),
-            clean["pooled_output"],
-            adversarial["pooled_output"],
+            *map(self._represent, (clean, adversarial)),
             sample_weight,
         )
 
@@ -272,8 +283,13 @@ class ContrastiveObjective(Objective):
             "temperature": self.temperature,
             "bank_dtype": self._bank_dtype,
             "bank_sharding": self._bank_sharding,
+            "representation": self.representation,
             "seed": self._seed,
         }
+
+    def _represent(self, outputs):
+        """Returns R, `[batch, hidden]`, of an encoder's outputs."""
+        return REPRESENTATIONS[self.representation](outputs)
 
     def _log_z(self, positive, scores, drawn, sample_weight, shards):
         """Returns log Z of both anchors, fixed by the first batch."""
