@@ -63,7 +63,7 @@ test-torch: $(VENV)/installed-torch
 	$(TEST) $(FAST)
 
 # In full, one by one: benchmarks/README.md.
-BENCHMARKS := training_step against_pytorch freelb_epoch attack tokenizing \
+BENCHMARKS := training_step against_pytorch epoch attack tokenizing \
     first_step serving
 benchmark: $(VENV)/installed-torch
 	@for name in $(BENCHMARKS); do \

@@ -1,37 +1,42 @@
-"""Measures FreeLB over sentences of SST-2's real lengths, batching included.
+"""Measures updates over sentences of SST-2's real lengths, batching included.
 
-python -m benchmarks.freelb_epoch
-python -m benchmarks.freelb_epoch --short
+python -m benchmarks.epoch
+python -m benchmarks.epoch --short
 
-Ours: `training_batches`, whose batches hold texts of like length, and one
-traced function for all shapes. The peer: random batches, each padded to its
-longest sentence. With fewer batches than an epoch has, both make as many of
-the whole epoch's, for fewer sentences would bucket worse: ours are taken at
-equal distances in the order of widths, the peer's by chance. Needs PyTorch
-and transformers.
+FreeLB, CARL and RAR. Ours: `training_batches`, whose batches hold texts of like
+length, and one traced function for all shapes. The peer: random batches, each
+padded to its longest sentence. With fewer batches than an epoch has, both make
+as many of the whole epoch's, for fewer sentences would bucket worse: ours are
+taken at equal distances in the order of widths, the peer's by chance. Needs
+PyTorch and transformers.
 """
 
 import itertools
+import sys
 
 from benchmarks import lengths, measure, sizes
 
-MODULE = "benchmarks.freelb_epoch"
-AIMS = {"tfadv, float32": 0.35, "tfadv, bfloat16": 0.22}
+MODULE = "benchmarks.epoch"
+# Our name of an update, and the most that our time may be of the peer's.
+UPDATES = {
+    "FreeLB": ("FreeLB", {"tfadv, float32": 0.35, "tfadv, bfloat16": 0.22}),
+    "CARL": ("CARL, m sampled", {"tfadv, float32": 0.35}),
+    "RAR": ("RAR", {"tfadv, float32": 0.8}),
+}
 
 
 def main():
     parser = measure.make_parser(__doc__)
     sizes.add_encoder_flag(parser)
+    sizes.add_update_flags(parser, tokens=False)
     lengths.add_flags(parser, sentences=4000)
-    parser.add_argument("--batch", type=int, default=32, help="texts")
     parser.add_argument(
         "--batches", type=int, help="of each system; None: a whole epoch"
     )
-    parser.add_argument("--steps", type=int, default=3, help="n of FreeLB")
     parser.add_argument(
-        "--gamma", type=float, default=0.0, help="random start of FreeLB"
+        "--updates", nargs="+", default=tuple(UPDATES), choices=tuple(UPDATES)
     )
-    options = measure.parse(parser, short={"batches": 6})
+    options = measure.parse(parser, short={"batches": 6, "updates": ["FreeLB"]})
     if options.only:
         measure.answer_batches(
             our_loop if options.only in measure.OURS else torch_loop, options
@@ -42,13 +47,19 @@ def main():
     batches = min(options.batches or whole, whole)
     print(
         f"{sizes.describe_encoder(options.encoder)}; FreeLB: n = "
-        f"{options.steps}, gamma = {options.gamma}; "
+        f"{options.steps}, gamma = {options.gamma}; CARL: two banks of "
+        f"{options.examples:,} rows, m = {options.negatives:,}; "
         f"{lengths.describe(drawn, options)}; {batches} of {whole} batches of "
         f"{options.batch}",
         flush=True,
     )
-    report = measure.compare_batches(MODULE, drawn, batches, AIMS)
-    print(f"\n{report}")
+    for name in options.updates:
+        # The workers, too, are told of one alone.
+        arguments = [*sys.argv[1:], f"--updates={name}"]
+        report = measure.compare_batches(
+            MODULE, drawn, batches, UPDATES[name][1], arguments=arguments
+        )
+        print(f"\n{name}\n\n{report}", flush=True)
 
 
 def our_loop(options, drawn):
@@ -62,7 +73,8 @@ def our_loop(options, drawn):
     from tfadv.data import batching
 
     options.precision = measure.OURS[options.only]
-    classifier = updates.make_classifier("FreeLB", options)
+    [name] = options.updates
+    classifier = updates.make_classifier(UPDATES[name][0], options)
     sentences = updates.make_sentences(
         drawn, classifier.encoder.backbone.vocabulary_size, lengths.MAX_LENGTH
     )
@@ -85,24 +97,16 @@ def our_loop(options, drawn):
 
 def torch_loop(options, drawn):
     """Yields the size of every batch, when it has been trained on."""
-    import torch
-
     from benchmarks import torch_peers
 
     torch_peers.use_all_cores()
+    [name] = options.updates
+    step = torch_peers.make_step(name, options)
     wanted = sizes.ENCODERS[options.encoder]
-    model = torch_peers.make_model(wanted).train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=torch_peers.LEARNING_RATE
-    )
     for inputs, labels in torch_peers.make_loader(
         drawn, wanted.vocabulary, options.batch
     ):
-        optimizer.zero_grad()
-        torch_peers.freelb_gradients(
-            model, inputs, labels, options.steps, gamma=options.gamma
-        )
-        optimizer.step()
+        step(inputs, labels)
         yield inputs["input_ids"].shape
 
 

@@ -151,7 +151,7 @@ def in_turns(workers, questions):
     return answers
 
 
-def compare_batches(module, lengths, batches, aims, at_once=5):
+def compare_batches(module, lengths, batches, aims, at_once=5, arguments=None):
     """Measures our systems and the peer on batches of sentences.
 
     Args:
@@ -160,11 +160,12 @@ def compare_batches(module, lengths, batches, aims, at_once=5):
         batches: int, for each system.
         aims: dict, as in `batches_report`.
         at_once: int, the batches of a turn.
+        arguments: list of strings, as of `Worker`.
 
     Returns:
         string, the report.
     """
-    with workers(module, [*OURS, PEER]) as systems:
+    with workers(module, [*OURS, PEER], arguments) as systems:
         first = {name: w.ask(lengths=lengths) for name, w in systems.items()}
         totals = batches_in_turns(systems, batches, at_once)
     return batches_report(totals, first, aims)

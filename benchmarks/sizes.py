@@ -37,14 +37,22 @@ def add_encoder_flag(parser, names="", default=ALBERT_BASE):
     )
 
 
-def add_update_flags(parser):
-    """Adds the sizes of an update of any method."""
+def add_update_flags(parser, tokens=True):
+    """Adds the sizes of an update of any method.
+
+    Args:
+        parser: `argparse.ArgumentParser`.
+        tokens: bool, whether all texts have a number of tokens that is given.
+    """
     parser.add_argument("--steps", type=int, default=3, help="n of FreeLB")
     parser.add_argument(
         "--gamma", type=float, default=0.0, help="random start of FreeLB"
     )
     parser.add_argument("--batch", type=int, default=32, help="texts")
-    parser.add_argument("--tokens", type=int, default=64, help="of each text")
+    if tokens:
+        parser.add_argument(
+            "--tokens", type=int, default=64, help="of each text"
+        )
     parser.add_argument(
         "--examples", type=int, default=67349, help="rows of CARL's banks"
     )

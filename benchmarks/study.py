@@ -7,12 +7,14 @@ report.md, made of those lines alone.
 
   make study SST2=/data/sst2
   python -m benchmarks.study --datasets=movie_reviews --seeds=1,2
+  python -m benchmarks.study --datasets=longer_movie_reviews,longer_sst2 \
+      --methods=freelb,carl --output_dir=results/longer
   python -m benchmarks.study --report_only
 
 SST-2 comes as GLUE's train.tsv and dev.tsv in a folder. GLUE's dev is the test
 split here; a dev split is drawn from train. A study that was cut off goes on
-when the same command is given again. The report is of all runs that are
-there, and of those whose lines are there.
+when the same command is given again. The report is of all runs of these data
+sets that are there, and of those whose lines are there.
 """
 
 import argparse
@@ -37,8 +39,10 @@ METHODS = list(methods.OBJECTIVES)
 SST2 = pathlib.Path("runs/study/sst2/texts")
 SST2_TRAIN, SST2_DEV = 4000, 500
 EPSILONS = "0.1,0.2"
-EXAMPLES = 128
-ATTACK = [f"--max_examples={EXAMPLES}", "--attack_steps=5", "--split=test"]
+ATTACK = ["--max_examples=128", "--attack_steps=5", "--split=test"]
+# Longer runs ask for one thing, of more examples.
+LONGER = "longer_"
+LONGER_ATTACK = [*ATTACK, "--max_examples=512", "--hotflip_words=0"]
 
 
 def main():
@@ -67,17 +71,18 @@ def main():
     output_dir = pathlib.Path(options.output_dir)
     lines = output_dir / "runs.jsonl"
     if not options.report_only:
+        datasets = options.datasets.split(",")
         cells = [
             (dataset, method, seed)
             for seed in map(int, options.seeds.split(","))
-            for dataset in options.datasets.split(",")
+            for dataset in datasets
             for method in options.methods.split(",")
         ]
-        if "sst2" in options.datasets.split(","):
+        if any(dataset.endswith("sst2") for dataset in datasets):
             prepare_sst2(options.sst2)
         run_all(cells, options.jobs)
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_lines(lines, together(lines))
+        run_folder.write_lines(lines, together(lines, datasets))
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     report = study_report.markdown(rows)
     (output_dir / "report.md").write_text(report, encoding="utf-8")
@@ -160,7 +165,8 @@ def run(dataset, method, seed, processors):
         arguments = [f"--flagfile={flags}", f"--seed={seed}"]
         call("train", [*arguments, f"--output_dir={folder}"], processors)
     if not (folder / run_folder.ROBUSTNESS).exists():
-        arguments = [f"--run_dir={folder}", f"--epsilons={EPSILONS}", *ATTACK]
+        attack = LONGER_ATTACK if dataset.startswith(LONGER) else ATTACK
+        arguments = [f"--run_dir={folder}", f"--epsilons={EPSILONS}", *attack]
         call("attack", arguments, processors)
     victim = folder_of(dataset, "baseline", seed)
     if method == "rar" and not (folder / run_folder.ADVERSARIES).exists():
@@ -190,11 +196,12 @@ def call(tool, arguments, processors):
         )
 
 
-def together(path):
+def together(path, datasets):
     """Gathers the lines of runs.jsonl: those that are there, and new ones.
 
     Args:
         path: `pathlib.Path` of runs.jsonl; need not exist.
+        datasets: list of strings, those whose runs are read.
 
     Returns:
         list of dicts, ordered by dataset, method and seed.
@@ -207,8 +214,9 @@ def together(path):
             lines[line["dataset"], line["method"], line["seed"]] = line
     for cell in found:
         dataset, method, seed = cell.parts[-4:-1]
-        cell = dataset, method, int(seed)
-        lines[cell] = read(*cell)
+        if dataset in datasets:
+            cell = dataset, method, int(seed)
+            lines[cell] = read(*cell)
     order = {name: i for i, name in enumerate(METHODS)}
     return [
         lines[cell]
@@ -242,8 +250,9 @@ def read(dataset, method, seed):
             }
             for row in robustness["epsilons"]
         },
-        "hotflip": robustness["hotflip"]["accuracy"],
     }
+    if "hotflip" in robustness:
+        line["hotflip"] = robustness["hotflip"]["accuracy"]
     path = folder / run_folder.ADVERSARIES
     if path.exists():
         texts = [json.loads(text) for text in path.read_text().splitlines()]

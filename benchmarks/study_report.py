@@ -50,14 +50,16 @@ def settings(rows):
 def measures(rows):
     """Names what is compared between methods, and how to read it in a row."""
     epsilons = list(rows[0]["epsilons"])
-    return {
+    found = {
         "clean": lambda row: row["test"],
         **{
             f"epsilon {e}": lambda row, e=e: row["epsilons"][e]["accuracy"]
             for e in epsilons
         },
-        "HotFlip": lambda row: row["hotflip"],
     }
+    if all("hotflip" in row for row in rows):
+        found["HotFlip"] = lambda row: row["hotflip"]
+    return found
 
 
 def tables(rows):

@@ -7,6 +7,8 @@ at most a point of FreeLB's accuracy, the one with the highest accuracy under
 attack. No choice looks at the test split.
 
   python -m benchmarks.study_search --sst2=/data/sst2 --jobs=2
+  python -m benchmarks.study_search --longer --output_dir=results/longer \
+      --sst2=/data/sst2 --jobs=2
 
 A search that was cut off goes on when the same command is given again.
 """
@@ -45,12 +47,22 @@ VARIATIONS = {
             "256 negatives": {"contrastive_negatives": 256},
             "NCE": {"contrastive_loss": "nce"},
             "from a quarter of the run": {"contrastive_start_epoch": 0.25},
+            "the last state of CLS": {"contrastive_representation": "cls"},
         }.items()
     },
     "RAR, 0.03, from the first update": (
         "rar",
         {"reconstruction_weight": 0.03, "reconstruction_start_epoch": 0},
     ),
+}
+# Of the longer runs. A larger alpha, too, gives clean accuracy for robustness.
+LONGER_VARIATIONS = {
+    "FreeLB": ("freelb", {}),
+    "FreeLB, alpha 0.2": ("freelb", {"adv_step_size": 0.2}),
+    **{
+        f"CARL, weight {w}": ("carl", {"contrastive_weight": w})
+        for w in (0.003, 0.01, 0.03)
+    },
 }
 
 
@@ -61,12 +73,20 @@ def main():
     parser.add_argument(
         "--sst2", help="folder with GLUE SST-2's train.tsv and dev.tsv"
     )
+    parser.add_argument(
+        "--longer", action="store_true", help="search for the longer runs"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output_dir", default="results")
     options = parser.parse_args()
     study.prepare_sst2(options.sst2)
+    variations, prefix = VARIATIONS, ""
+    if options.longer:
+        variations, prefix = LONGER_VARIATIONS, study.LONGER
     trials = [
-        (name, dataset) for name in VARIATIONS for dataset in study.DATASETS
+        (variation, prefix + dataset)
+        for variation in variations.items()
+        for dataset in study.DATASETS
     ]
     with tqdm.tqdm(total=len(trials), desc="trials") as bar:
         study.in_parallel(run, trials, options.jobs, bar)
@@ -79,9 +99,9 @@ def main():
     print(report)
 
 
-def run(name, dataset, processors):
+def run(variation, dataset, processors):
     """Trains a variation and attacks it, as far as that is not done."""
-    method, changes = VARIATIONS[name]
+    name, (method, changes) = variation
     folder = folder_of(name, dataset)
     if not (folder / run_folder.RESULTS).exists():
         arguments = [
@@ -107,12 +127,12 @@ def folder_of(name, dataset):
     return pathlib.Path("runs/study_search") / dataset / place
 
 
-def read(name, dataset):
+def read(variation, dataset):
     """Gathers a trial's figures, as a line of search.jsonl."""
+    name, (method, changes) = variation
     folder = folder_of(name, dataset)
     results = json.loads((folder / run_folder.RESULTS).read_text())
     robustness = json.loads((folder / run_folder.ROBUSTNESS).read_text())
-    method, changes = VARIATIONS[name]
     return {
         "name": name,
         "dataset": dataset,

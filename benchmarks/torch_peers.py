@@ -58,7 +58,7 @@ def make_update(name, options):
     """Returns the update of a method on one batch.
 
     Args:
-        name: string: `"plain"`, `"FreeLB"`, `"CARL"` or `"RAR"`.
+        name: string, as `make_step` takes it.
         options: `argparse.Namespace` with the flags of
             `sizes.add_update_flags` and `encoder`.
 
@@ -66,27 +66,45 @@ def make_update(name, options):
         callable without arguments.
     """
     wanted = sizes.ENCODERS[options.encoder]
-    model = make_model(wanted).train()
     rng = np.random.default_rng(0)
-    inputs, labels = make_batch(
+    batch = make_batch(
         rng.integers(4, wanted.vocabulary, [options.batch, options.tokens]),
         np.full(options.batch, options.tokens),
         rng.integers(0, 2, options.batch),
     )
+    step = make_step(name, options)
+    return lambda: step(*batch)
+
+
+def make_step(name, options):
+    """Returns the training step of a method, with a model of its own.
+
+    Args:
+        name: string: `"plain"`, `"FreeLB"`, `"CARL"` or `"RAR"`.
+        options: `argparse.Namespace` with the flags of
+            `sizes.add_update_flags` and `encoder`.
+
+    Returns:
+        callable of a batch's inputs and labels.
+    """
+    wanted = sizes.ENCODERS[options.encoder]
+    model = make_model(wanted).train()
+    rng = np.random.default_rng(0)
     settings = {"steps": options.steps, "gamma": options.gamma}
     if name == "RAR":
         add_reconstruction_head(model)
     if name == "CARL":
         memory = make_memory(wanted, options)
-        index = rng.choice(options.examples, options.batch, replace=False)
-        index = torch.from_numpy(index)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
 
-    def update():
+    def step(inputs, labels):
         optimizer.zero_grad()
         if name == "plain":
             model(**inputs, labels=labels).loss.backward()
         elif name == "CARL":
+            # Which examples these are is all the same.
+            index = rng.choice(options.examples, len(labels), replace=False)
+            index = torch.from_numpy(index)
             clean = model.albert(**inputs).pooler_output
 
             def contrast(outputs):
@@ -107,7 +125,7 @@ def make_update(name, options):
             freelb_gradients(model, inputs, labels, **settings)
         optimizer.step()
 
-    return update
+    return step
 
 
 def make_part(name, options):
