@@ -55,10 +55,8 @@ VARIATIONS = {
         {"reconstruction_weight": 0.03, "reconstruction_start_epoch": 0},
     ),
 }
-# Of the longer runs. A larger alpha, too, gives clean accuracy for robustness.
 LONGER_VARIATIONS = {
     "FreeLB": ("freelb", {}),
-    "FreeLB, alpha 0.2": ("freelb", {"adv_step_size": 0.2}),
     **{
         f"CARL, weight {w}": ("carl", {"contrastive_weight": w})
         for w in (0.003, 0.01, 0.03)
