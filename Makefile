@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 TEST := TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m pytest
-# One process a core; TensorFlow's own threads would fight over them.
-FAST := -m "not slow" -n 2 --dist loadgroup
+# One process a core; TensorFlow's own threads would fight over them. A file's
+# tests share what is made for them.
+FAST := -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 DEMO := runs/demo
 
 # What only another target asks for, such as a trained run, is kept.

@@ -10,7 +10,8 @@ attack. No choice looks at the test split.
   python -m benchmarks.study_search --longer --output_dir=results/longer \
       --sst2=/data/sst2 --jobs=2
 
-A search that was cut off goes on when the same command is given again.
+A search that was cut off goes on when the same command is given again. Lines
+of search.jsonl that are there are taken as they are.
 """
 
 import argparse
@@ -86,12 +87,26 @@ def main():
         for variation in variations.items()
         for dataset in study.DATASETS
     ]
-    with tqdm.tqdm(total=len(trials), desc="trials") as bar:
-        study.in_parallel(run, trials, options.jobs, bar)
-    rows = [read(*trial) for trial in trials]
     folder = pathlib.Path(options.output_dir)
+    lines = folder / "search.jsonl"
+    known = {}
+    if lines.exists():
+        for text in lines.read_text().splitlines():
+            row = json.loads(text)
+            known[row["name"], row["dataset"]] = row
+    new = [
+        ((name, settings), dataset)
+        for (name, settings), dataset in trials
+        if (name, dataset) not in known
+    ]
+    with tqdm.tqdm(total=len(new), desc="trials") as bar:
+        study.in_parallel(run, new, options.jobs, bar)
+    rows = [
+        known.get((variation[0], dataset)) or read(variation, dataset)
+        for variation, dataset in trials
+    ]
     folder.mkdir(parents=True, exist_ok=True)
-    run_folder.write_lines(folder / "search.jsonl", rows)
+    run_folder.write_lines(lines, rows)
     report = markdown(rows)
     run_folder.write_text(folder / "search.md", report)
     print(report)

@@ -23,9 +23,6 @@ from tests import kill_runs, tiny_run
 from tfadv import backup, callbacks, methods, run_folder, training
 from tfadv.errors import InputError, TerminatedError
 
-# One process: its runs share a server and a run that was never cut off.
-pytestmark = pytest.mark.xdist_group("backup")
-
 STATE = "backup/state.safetensors"
 
 

@@ -16,9 +16,6 @@ import pytest
 from tests import report_runs, tiny_run
 from tfadv import run_folder
 
-# One process with TensorFlow loaded, and one folder, serve all rows.
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 # In that process, this is made once instead of in every row.
 WARM = "TFADV_TESTS_WARM"
 if WARM in os.environ:

@@ -18,9 +18,6 @@ from tests import tiny_run
 from tfadv import hugging_face, prediction, run_folder, training
 from tfadv.errors import InputError
 
-# One process with TensorFlow loaded, and one run, serve all tests.
-pytestmark = pytest.mark.xdist_group("predict")
-
 ROOT = pathlib.Path(__file__).parent.parent
 TEXTS = [
     "good film",
