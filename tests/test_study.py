@@ -138,22 +138,14 @@ def test_methods_have_the_same_budget(dataset):
 
 def test_lines_of_earlier_calls_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = [
-        ("movie_reviews", "rar", 4),
-        ("movie_reviews", "freelb", 2),
-        ("longer_movie_reviews", "freelb", 2),
-    ]
-    for dataset, method, seed in found:
-        folder = study.folder_of(dataset, method, seed)
-        folder.mkdir(parents=True)
-        (folder / "robustness.json").write_text("{}")
+    found = [("movie_reviews", "rar", 4), ("movie_reviews", "freelb", 2)]
     monkeypatch.setattr(
         study, "read", lambda d, m, s: row(m, s, 0.5, dataset=d)
     )
     path = tmp_path / "runs.jsonl"
     earlier = [row("rar", 10, 0.1), row("freelb", 2, 0.2), row("carl", 1, 0.3)]
     path.write_text("\n".join(map(json.dumps, earlier)) + "\n")
-    lines = study.together(path, ["movie_reviews"])
+    lines = study.together(path, found)
     cells = [(x["method"], x["seed"], x["epsilons"]["0.1"]) for x in lines]
     accuracies = [(m, s, e["accuracy"]) for m, s, e in cells]
     assert accuracies == [
@@ -192,25 +184,6 @@ def test_search_takes_the_strongest_that_costs_little():
     assert "Chosen: CARL, 2; no rar." in report
 
 
-@pytest.mark.parametrize("dataset", study.DATASETS)
-@pytest.mark.parametrize("method", ["baseline", "freelb", "carl"])
-def test_longer_runs_are_longer_and_nothing_else(dataset, method):
-    def lines(name):
-        path = ROOT / f"flags/experiments/study_{name}_{method}.cfg"
-        text = path.read_text().splitlines()
-        return [line for line in text if line.startswith("--")]
-
-    based, *changes = lines(f"{study.LONGER}{dataset}")
-    assert based == (
-        f"--flagfile=flags/experiments/study_{dataset}_{method}.cfg"
-    )
-    names = [line.split("=")[0] for line in changes]
-    assert names[0] == "--max_train_examples"
-    # CARL's weight is the longer search's.
-    assert set(names[1:]) <= {"--contrastive_weight"}
-    assert method == "carl" or not names[1:]
-
-
 def test_runs_without_hotflip_have_no_such_column():
     rows = [row("freelb", 1, 0.6), row("freelb", 2, 0.6)]
     assert "HotFlip" in study_report.markdown(rows)
@@ -220,11 +193,7 @@ def test_runs_without_hotflip_have_no_such_column():
 
 def test_search_varies_what_the_cells_have():
     """Every variation is of a flag of its method's cell."""
-    everything = [
-        *study_search.VARIATIONS.items(),
-        *study_search.LONGER_VARIATIONS.items(),
-    ]
-    for name, (method, changes) in everything:
+    for name, (method, changes) in study_search.VARIATIONS.items():
         path = ROOT / f"flags/experiments/study_sst2_{method}.cfg"
         flags = dict(
             line[2:].split("=", 1)
