@@ -60,7 +60,7 @@ def main():
     )
     parser.add_argument("--attack_examples", type=int, default=128)
     parser.add_argument(
-        "--hotflip_words", default="3", help="0 leaves HotFlip out"
+        "--hotflip_words", type=int, default=2, help="0 leaves HotFlip out"
     )
     parser.add_argument("--output_dir", default="results")
     parser.add_argument(
