@@ -374,6 +374,7 @@ class CutError(Exception):
     """Stands for what ends a process."""
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_goes_on(
     settings, tmp_path, monkeypatch, capsys
 ):
