@@ -57,8 +57,8 @@ CASES = {
 SHARDED = [name for name in CASES if name.startswith("carl")]
 
 
-def run(case, folder, data, strategy, sharded, steps):
-    """Trains a case.
+def run(case, folder, data, strategy, sharded, steps, started):
+    """Trains a case; CARL joins after `started` of the steps.
 
     Returns:
         dict of lists of arrays: losses, weights, optimizer and banks.
@@ -106,15 +106,16 @@ def run(case, folder, data, strategy, sharded, steps):
         )
     contrastive = [o for o in objectives if hasattr(o, "bank")]
     made = 0
-    for count in (STARTED, steps - STARTED) if contrastive else (steps,):
-        history = classifier.fit(
-            batches.skip(made),
-            steps_per_epoch=count,
-            shuffle=False,
-            verbose=0,
-            callbacks=[losses],
-            validation_data=batching.evaluation_batches(data, 16),
-        ).history
+    for count in (started, steps - started) if contrastive else (steps,):
+        if count:
+            history = classifier.fit(
+                batches.skip(made),
+                steps_per_epoch=count,
+                shuffle=False,
+                verbose=0,
+                callbacks=[losses],
+                validation_data=batching.evaluation_batches(data, 16),
+            ).history
         made += count
         for objective in contrastive:
             if not objective.active:
@@ -172,6 +173,7 @@ def main():
     parser.add_argument("cases", nargs="*", default=list(CASES))
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--started", type=int, default=STARTED)
     parser.add_argument("--examples", type=int, default=EXAMPLES)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -203,6 +205,7 @@ def main():
                 tf.distribute.get_strategy(),
                 False,
                 options.steps,
+                options.started,
             )
             for count in options.replicas:
                 for sharded in (False, True):
@@ -214,7 +217,13 @@ def main():
                         count, len(set(options.replicas)) > 1
                     )
                     found = run(
-                        case, folder, data, strategy, sharded, options.steps
+                        case,
+                        folder,
+                        data,
+                        strategy,
+                        sharded,
+                        options.steps,
+                        options.started,
                     )
                     line = {
                         "case": case + (", sharded" if sharded else ""),
