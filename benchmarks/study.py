@@ -58,7 +58,9 @@ def main():
         default=1,
         help="runs at a time, each on its share of the processors",
     )
-    parser.add_argument("--attack_examples", type=int, default=128)
+    parser.add_argument(
+        "--attack_examples", type=int, default=128, help="of the test split"
+    )
     parser.add_argument(
         "--hotflip_words", type=int, default=2, help="0 leaves HotFlip out"
     )

@@ -8,8 +8,8 @@ attack. No choice looks at the test split.
 
   python -m benchmarks.study_search --sst2=/data/sst2 --jobs=2
 
-A search that was cut off goes on when the same command is given again. Lines
-of search.jsonl that are there are taken as they are.
+A search that was cut off goes on when the same command is given again. The
+report is of these trials, and of those whose lines are there.
 """
 
 import argparse
@@ -63,25 +63,29 @@ def main():
     parser.add_argument(
         "--sst2", help="folder with GLUE SST-2's train.tsv and dev.tsv"
     )
+    parser.add_argument(
+        "--variations",
+        nargs="+",
+        default=list(VARIATIONS),
+        choices=list(VARIATIONS),
+        help="those that are tried; by default all",
+        metavar="NAME",
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--output_dir", default="results")
     options = parser.parse_args()
     study.prepare_sst2(options.sst2)
     trials = [
-        (name, dataset) for name in VARIATIONS for dataset in study.DATASETS
+        (name, dataset)
+        for name in options.variations
+        for dataset in study.DATASETS
     ]
+    with tqdm.tqdm(total=len(trials), desc="trials") as bar:
+        study.in_parallel(run, trials, options.jobs, bar)
     folder = pathlib.Path(options.output_dir)
-    lines = folder / "search.jsonl"
-    known = {}
-    if lines.exists():
-        for text in lines.read_text().splitlines():
-            row = json.loads(text)
-            known[row["name"], row["dataset"]] = row
-    new = [trial for trial in trials if trial not in known]
-    with tqdm.tqdm(total=len(new), desc="trials") as bar:
-        study.in_parallel(run, new, options.jobs, bar)
-    rows = [known.get(trial) or read(*trial) for trial in trials]
     folder.mkdir(parents=True, exist_ok=True)
+    lines = folder / "search.jsonl"
+    rows = together(lines, trials)
     run_folder.write_lines(lines, rows)
     report = markdown(rows)
     run_folder.write_text(folder / "search.md", report)
@@ -109,6 +113,30 @@ def run(name, dataset, processors):
         ]
         study.call("attack", arguments, processors)
     (folder / run_folder.WEIGHTS).unlink(missing_ok=True)
+
+
+def together(path, trials):
+    """Gathers the lines of search.jsonl: those that are there, and new ones.
+
+    Args:
+        path: `pathlib.Path` of search.jsonl; need not exist.
+        trials: list of tuples: variation and dataset, those that are read.
+
+    Returns:
+        list of dicts, in the order of `VARIATIONS`.
+    """
+    lines = {}
+    if path.exists():
+        for text in path.read_text().splitlines():
+            line = json.loads(text)
+            lines[line["name"], line["dataset"]] = line
+    lines |= {trial: read(*trial) for trial in trials}
+    return [
+        lines[name, dataset]
+        for name in VARIATIONS
+        for dataset in study.DATASETS
+        if (name, dataset) in lines
+    ]
 
 
 def folder_of(name, dataset):

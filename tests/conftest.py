@@ -1,6 +1,5 @@
 """Settings and encoders that several test modules use."""
 
-import gc
 import os
 
 import pytest
@@ -11,17 +10,6 @@ from tests import checkpoints
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def earlier_graphs_are_not_searched():
-    """Takes a module's graphs out of the garbage collector's searches.
-
-    They would be searched again in every collection of all later modules.
-    """
-    yield
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")

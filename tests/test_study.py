@@ -168,6 +168,22 @@ def trial(name, method, dev, attacked, **changes):
     }
 
 
+def test_a_search_keeps_the_lines_of_other_variations(tmp_path, monkeypatch):
+    def read(name, dataset):
+        return {**trial(name, "carl", 0.9, 0.9), "dataset": dataset}
+
+    monkeypatch.setattr(study_search, "read", read)
+    path = tmp_path / "search.jsonl"
+    first, second, *_ = study_search.VARIATIONS
+    earlier = [trial(name, "carl", 0.1, 0.1) for name in (second, first)]
+    path.write_text("\n".join(map(json.dumps, earlier)) + "\n")
+    found = study_search.together(path, [(second, "movie_reviews")])
+    assert [(row["name"], row["dev"]) for row in found] == [
+        (first, 0.1),
+        (second, 0.9),
+    ]
+
+
 def test_search_takes_the_strongest_that_costs_little():
     rows = [
         trial("FreeLB", "freelb", 0.80, 0.60),
