@@ -13,7 +13,14 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import callbacks, evaluation, methods, run_folder, training
+from tfadv import (
+    callbacks,
+    evaluation,
+    layers,
+    methods,
+    run_folder,
+    training,
+)
 from tfadv.data import batching
 from tfadv.errors import InputError
 from tfadv.schedules import LinearDecayWithWarmup
@@ -183,7 +190,10 @@ def test_a_run_is_opened_in_its_precision(settings, tmp_path, precision):
     half = dataclasses.replace(settings, precision=precision, epochs=1)
     training.train(tiny_run.dataset(), half, tmp_path / "run")
     classifier = tfadv.load(tmp_path / "run").classifier
-    assert classifier.encoder.backbone.dtype_policy.name == precision
+    assert classifier.encoder.dtype_policy.name == precision
+    [block] = layers.blocks(classifier.encoder.backbone)
+    attention = block._self_attention_layer
+    assert attention.compute_dtype == precision.removeprefix("mixed_")
     assert classifier.head.compute_dtype == "float32"
 
 

@@ -118,10 +118,10 @@ class AdversarialClassifier(keras.Model):
         self.objectives = list(objectives)
         self.dropout = dropout
         self.accumulation_steps = int(accumulation_steps)
-        self.head_dropout = keras.layers.Dropout(
-            dropout, dtype=self.dtype_policy, name="head_dropout"
-        )
         # Logits stay in float32 under every precision policy.
+        self.head_dropout = keras.layers.Dropout(
+            dropout, dtype="float32", name="head_dropout"
+        )
         self.head = keras.layers.Dense(
             num_classes,
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),

@@ -10,7 +10,7 @@ import keras_hub
 import safetensors
 import safetensors.numpy
 
-from tfadv import layers, pretrained
+from tfadv import layers, precision, pretrained
 from tfadv.errors import InputError
 
 _BACKBONES = {
@@ -101,6 +101,7 @@ class Encoder(keras.layers.Layer):
         self.activation = activation
         self.perturb_at = perturb_at
         layers.replace(backbone, self._activation)
+        precision.keep_residuals(backbone)
         opening = backbone.get_layer(_OPENINGS[perturb_at]).output
         self._first_half = keras.Model(backbone.input, opening)
         self._second_half = keras.Model(
@@ -153,7 +154,7 @@ class Encoder(keras.layers.Layer):
                 f"--encoder: {folder} holds a {family!r} encoder; supported "
                 f"are {', '.join(_BACKBONES)}"
             )
-        settings = {"dtype": dtype}
+        settings = {"dtype": precision.policy(dtype)}
         activation = None
         if "model_type" in config:
             activation = config.get("hidden_act", _DEFAULT_ACTIVATION[family])
@@ -177,7 +178,7 @@ class Encoder(keras.layers.Layer):
             training: bool.
 
         Returns:
-            tensor of shape `[batch, tokens, embedding]`, in the compute dtype.
+            float32 tensor of shape `[batch, tokens, embedding]`.
         """
         return self._first_half(_select(inputs), training=training)
 

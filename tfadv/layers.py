@@ -28,21 +28,29 @@ def replace(backbone, activation):
             attention's projections are replaced.
         activation: string, see `ACTIVATIONS`.
     """
-    for layer in backbone.layers:
-        if isinstance(layer, keras_hub.layers.TransformerEncoder):
-            function = ACTIVATIONS[activation]
-            if layer.intermediate_dim >= _WIDE:
-                function = _COMPILED.get(activation, function)
-            layer.activation = function
-            layer._feedforward_intermediate_dense.activation = function
-            attention = layer._self_attention_layer
-            for dense in (
-                attention._query_dense,
-                attention._key_dense,
-                attention._value_dense,
-                attention._output_dense,
-            ):
-                dense.call = functools.partial(project, dense)
+    for block in blocks(backbone):
+        function = ACTIVATIONS[activation]
+        if block.intermediate_dim >= _WIDE:
+            function = _COMPILED.get(activation, function)
+        block.activation = function
+        block._feedforward_intermediate_dense.activation = function
+        attention = block._self_attention_layer
+        for dense in (
+            attention._query_dense,
+            attention._key_dense,
+            attention._value_dense,
+            attention._output_dense,
+        ):
+            dense.call = functools.partial(project, dense)
+
+
+def blocks(backbone):
+    """Returns the `keras_hub.layers.TransformerEncoder`s of a backbone."""
+    return [
+        layer
+        for layer in backbone.layers
+        if isinstance(layer, keras_hub.layers.TransformerEncoder)
+    ]
 
 
 def project(dense, inputs, training=None):
