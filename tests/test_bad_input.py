@@ -2,26 +2,14 @@
 
 import hashlib
 import json
-import multiprocessing
-import os
 import pickle
-import runpy
 import shutil
 import subprocess
-import sys
-from unittest import mock
 
 import pytest
 
-from tests import report_runs, tiny_run
+from tests import binaries, report_runs, tiny_run
 from tfadv import run_folder
-
-# In that process, this is made once instead of in every row.
-WARM = "TFADV_TESTS_WARM"
-if WARM in os.environ:
-    from tfadv import tokenization
-
-    tokenization._bert_characters(True, True, True)
 
 # What each binary takes when nothing is wrong. A row says more, and the last
 # word on a flag counts.
@@ -893,8 +881,8 @@ ROWS = [
 
 CASES = [
     pytest.param(binary, arguments, message, id=f"{binary}: {problem}")
-    for binaries, problem, arguments, message in ROWS
-    for binary in binaries.split()
+    for names, problem, arguments, message in ROWS
+    for binary in names.split()
 ]
 
 # Folders that are disks of that many bytes; one is full from the start.
@@ -1024,49 +1012,6 @@ ATTACKED = {
 }
 
 
-def start_binary(arguments, folder, stderr):
-    """Runs a binary in a process that the fork server has forked."""
-    os.dup2(stderr.fileno(), 2)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.chdir(folder)
-    sys.stdin = open("dev.csv")  # noqa: SIM115
-    sys.argv = arguments
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
-
-
-class Binaries:
-    """Calls binaries in processes that have TensorFlow from the start."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(
-            [
-                __name__,
-                "tfadv.training",
-                "tfadv.text_adversary",
-                "tfadv.report.page",
-            ]
-        )
-
-    def call(self, binary, arguments):
-        """Returns the exit code and what was written to stderr."""
-        reader, writer = self.context.Pipe(duplex=False)
-        arguments = [f"tools.{binary}", *arguments]
-        process = self.context.Process(
-            target=start_binary,
-            args=(arguments, self.folder, writer),
-        )
-        process.start()
-        writer.close()
-        stderr = b""
-        while reader.poll(100) and (more := os.read(reader.fileno(), 2**16)):
-            stderr += more
-        process.join(1)
-        process.kill()
-        return process.exitcode, stderr.decode()
-
-
 def damage(folder, original, copies):
     """Writes copies of a folder, each with files that are not as they were."""
     for name, changes in copies.items():
@@ -1102,20 +1047,22 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def binaries(work):
-    """The binaries, where there is a run, too."""
-    found = Binaries(work)
+def runs(work):
+    """The folder, where there is a run, too."""
     arguments = f"{GOOD['train']} --output_dir={{d}}/run"
-    # The server starts with the first call.
-    with mock.patch.dict(os.environ, {WARM: "1"}):
-        called = found.call("train", arguments.format(d=work).split())
-    assert called[0] == 0, called[1]
+    called = call("train", arguments.format(d=work).split(), work)
+    assert called.returncode == 0, called.stderr
     damage(work, "run", RUNS)
-    return found
+
+
+def call(binary, arguments, work):
+    return binaries.call(
+        f"tools.{binary}", *arguments, folder=work, stdin=work / "dev.csv"
+    )
 
 
 @pytest.fixture(scope="module")
-def disks(work, binaries):
+def disks(work, runs):
     """Makes folders small disks; tells whether that could be done."""
     for name in DISKS:
         (work / name).mkdir()
@@ -1146,25 +1093,25 @@ def snapshot(folder):
 
 
 @pytest.fixture(scope="module")
-def untouched(work, binaries):
-    """The binaries, and what they must leave as it is."""
-    return binaries, snapshot(work)
+def untouched(work, runs):
+    """What the binaries must leave as it is."""
+    return snapshot(work)
 
 
 @pytest.mark.parametrize(("binary", "arguments", "message"), CASES)
 def test_bad_input(work, untouched, disks, binary, arguments, message):
     if not disks and any(f"{{d}}/{name}/" in arguments for name in DISKS):
         pytest.skip("no disk can be mounted here")
-    binaries, before = untouched
     places = {"d": work, "huge": 10**30}
     words = f"{GOOD[binary]} {arguments}".format(**places).split()
     message = message.format(**places)
-    code, stderr = binaries.call(binary, words)
+    called = call(binary, words, work)
+    stderr = called.stderr
     after = snapshot(work)
     for folder in (work, *(work / name for name in DISKS)):
         shutil.rmtree(folder / "out", ignore_errors=True)
-    assert code == 2, stderr
+    assert called.returncode == 2, stderr
     assert stderr.count("\n") == 1, stderr
     assert stderr.startswith("error: ")
     assert message in stderr
-    assert after == before
+    assert after == untouched

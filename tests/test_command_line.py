@@ -2,27 +2,14 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from tests import tiny_run
+from tests.binaries import ROOT, call
 from tfadv.data import catalogue
-
-ROOT = pathlib.Path(__file__).parent.parent
-
-
-def call(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def assert_refused(called, message):
@@ -317,6 +304,16 @@ def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
     assert (data / "used" / "results.json").read_text() == "{}"
 
 
+def help_of(tool, path):
+    return subprocess.run(
+        [sys.executable, "-m", f"tools.{tool}", "--help"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+    )
+
+
 def test_help_explains_the_flags_without_tensorflow(tmp_path):
     # A TensorFlow that cannot be imported comes first on the path.
     (tmp_path / "tensorflow.py").write_text("raise RuntimeError")
@@ -328,10 +325,10 @@ def test_help_explains_the_flags_without_tensorflow(tmp_path):
         "reconstruct",
         "report",
     ):
-        called = call(f"tools.{tool}", "--help", PYTHONPATH=str(tmp_path))
+        called = help_of(tool, tmp_path)
         assert "--output_dir" in called.stdout, called.stderr
         assert called.stderr == ""
-    called = call("tools.train", "--help", PYTHONPATH=str(tmp_path))
+    called = help_of("train", tmp_path)
     for flag in ("method", "encoder", "adv_steps", "train_file", "epochs"):
         assert f"--[no]{flag}" in called.stdout or f"--{flag}" in called.stdout
 

@@ -1,15 +1,13 @@
 import contextlib
 import dataclasses
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from tests import tiny_run
+from tests import binaries, tiny_run
 from tfadv import command_line
 from tfadv.data import data_folder, tfds_datasets
 from tfadv.errors import InputError
@@ -397,16 +395,14 @@ def test_training_writes_the_ids_and_reads_them_back(tmp_path):
     (tmp_path / "encoder").mkdir()
     tiny_run.encoder_folder(tmp_path / "encoder")
     arguments = [
-        *(sys.executable, "-m", "tools.train", "--dataset=ag_news"),
+        "--dataset=ag_news",
         f"--data_dir={folder}",
         f"--encoder={tmp_path}/encoder",
         "--max_length=4",
         *("--method=baseline", "--max_steps=1", "--max_train_examples=40"),
     ]
-    called = subprocess.run(
-        [*arguments, f"--output_dir={tmp_path}/run"],
-        capture_output=True,
-        text=True,
+    called = binaries.call(
+        "tools.train", *arguments, f"--output_dir={tmp_path}/run"
     )
     assert called.returncode == 0, called.stderr
     written = json.loads((tmp_path / "run" / "split_ids.json").read_text())

@@ -2,19 +2,16 @@
 
 import io
 import json
-import multiprocessing
 import os
 import pathlib
-import runpy
 import subprocess
 import sys
-from multiprocessing import forkserver
 
 import numpy as np
 import pytest
 
 import tfadv
-from tests import tiny_run
+from tests import binaries, tiny_run
 from tfadv import hugging_face, prediction, run_folder, training
 from tfadv.errors import InputError
 
@@ -34,8 +31,9 @@ def lines(texts):
 
 
 @pytest.fixture(scope="module")
-def data(processes, tmp_path_factory):
+def data(tmp_path_factory):
     """A folder with a run, the files it was trained on, and other files."""
+    binaries.warm_up()
     folder = tmp_path_factory.mktemp("predict")
     tiny_run.write_all(folder)
     training.train(
@@ -74,39 +72,16 @@ def run(data):
     return tfadv.load(data / "run")
 
 
-def start_binary(arguments, streams):
-    """Runs the binary in a process that the fork server has forked."""
-    for number, path in enumerate(streams):
-        mode = os.O_RDWR | (os.O_CREAT | os.O_TRUNC if number else 0)
-        os.dup2(os.open(path, mode), number)
-    # That of a forked process is closed.
-    sys.stdin = open(0)  # noqa: SIM115
-    sys.argv = ["tools.predict", *arguments]
-    runpy.run_module("tools.predict", run_name="__main__", alter_sys=True)
-
-
-@pytest.fixture(scope="module")
-def processes():
-    """Processes that have TensorFlow from the start."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    forkserver.ensure_running()
-    return context
-
-
 class Call:
     """The binary at work."""
 
-    def __init__(self, processes, folder, arguments, stdin=b""):
+    def __init__(self, folder, arguments, stdin=b""):
         self.streams = [folder / n for n in ("stdin", "stdout", "stderr")]
         if isinstance(stdin, bytes):
             self.streams[0].write_bytes(stdin)
         else:
             self.streams[0] = stdin
-        self.process = processes.Process(
-            target=start_binary, args=(arguments, self.streams)
-        )
-        self.process.start()
+        self.process = binaries.start("tools.predict", arguments, self.streams)
 
     def wait(self):
         """Returns the exit code, and what went to stdout and to stderr."""
@@ -117,12 +92,12 @@ class Call:
 
 
 @pytest.fixture
-def call(processes, data, tmp_path):
+def call(data, tmp_path):
     """Calls the binary; returns what `Call.wait` does."""
 
     def call(*arguments, stdin=b""):
         arguments = [f"--run_dir={data}/run", *arguments]
-        return Call(processes, tmp_path, arguments, stdin).wait()
+        return Call(tmp_path, arguments, stdin).wait()
 
     return call
 
@@ -197,7 +172,7 @@ GOOD = {
 
 
 @pytest.fixture(scope="module")
-def good_calls(processes, data, run, tmp_path_factory):
+def good_calls(data, run, tmp_path_factory):
     """All calls with good input, which run side by side."""
     (data / "checkpoint").mkdir()
     hugging_face.save(run, data / "checkpoint")
@@ -205,7 +180,6 @@ def good_calls(processes, data, run, tmp_path_factory):
     for case, (arguments, stdin, _) in GOOD.items():
         arguments = [a.format(d=data) for a in arguments]
         calls[case] = Call(
-            processes,
             tmp_path_factory.mktemp("streams"),
             [f"--run_dir={data}/run", *arguments],
             stdin,

@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from tests import tiny_run
+from tests import binaries, tiny_run
 
 ROOT = pathlib.Path(__file__).parent.parent
 TOLERANCE = 1e-5
@@ -141,13 +141,11 @@ def test_one_device_has_no_bank_to_share(tmp_path):
     arguments[arguments.index("--strategy=multi_worker")] = (
         "--strategy=mirrored"
     )
-    called = subprocess.run(
-        [sys.executable, *arguments, "--method=carl", "--bank_sharding"],
-        cwd=ROOT,
-        env=environment(CUDA_VISIBLE_DEVICES="-1"),
-        capture_output=True,
-        text=True,
-        timeout=300,
+    called = binaries.call(
+        *arguments,
+        "--method=carl",
+        "--bank_sharding",
+        CUDA_VISIBLE_DEVICES="-1",
     )
     assert called.returncode == 2
     assert called.stderr.startswith("error: --bank_sharding: there is one")
@@ -253,7 +251,6 @@ def test_keras_itself_trains_on_several_machines(ports):
 
 def train_arguments(folder):
     return [
-        "-m",
         "tools.train",
         *(f"--{s}_file={folder}/{s}.csv" for s in ("train", "dev", "test")),
         f"--encoder={folder}/encoder",
@@ -281,7 +278,7 @@ def test_a_worker_that_was_ended_rejoins(ports, tmp_path, which, sent, code):
     tiny_run.write_all(tmp_path)
     state = tmp_path / "run" / "backup" / "state.safetensors"
     arguments = train_arguments(tmp_path)
-    with run_workers(ports, *arguments) as (workers, ends):
+    with run_workers(ports, "-m", *arguments) as (workers, ends):
         waited = time.monotonic() + 300
         while not state.exists():
             assert time.monotonic() < waited
@@ -294,7 +291,7 @@ def test_a_worker_that_was_ended_rejoins(ports, tmp_path, which, sent, code):
     assert workers[1 - which].returncode == 2, found
     assert "start the same command on all machines" in found[1 - which][1]
     assert not (tmp_path / "run" / "results.json").exists()
-    with run_workers(ports, *arguments) as (workers, ends):
+    with run_workers(ports, "-m", *arguments) as (workers, ends):
         found = ends()
     assert [worker.returncode for worker in workers] == [0, 0], found
     for stdout, _ in found:
@@ -311,14 +308,7 @@ def test_a_worker_that_was_ended_rejoins(ports, tmp_path, which, sent, code):
 )
 def test_a_wrong_tf_config_is_refused(config, tmp_path):
     tiny_run.write_all(tmp_path)
-    called = subprocess.run(
-        [sys.executable, *train_arguments(tmp_path)],
-        cwd=ROOT,
-        env=environment(TF_CONFIG=config),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    called = binaries.call(*train_arguments(tmp_path), TF_CONFIG=config)
     assert called.returncode == 2
     assert called.stderr.startswith("error: --strategy=multi_worker")
     assert called.stderr.count("\n") == 1
