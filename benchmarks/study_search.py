@@ -32,6 +32,16 @@ TOLERANCE = 1.0
 VARIATIONS = {
     "FreeLB": ("freelb", {}),
     **{
+        f"FreeLB, {what}": ("freelb", changes)
+        for what, changes in {
+            "learning rate 1e-4": {"learning_rate": 1e-4},
+            "learning rate 4e-4": {"learning_rate": 4e-4},
+            "alpha 0.05": {"adv_step_size": 0.05},
+            "alpha 0.2": {"adv_step_size": 0.2},
+            "n 3": {"adv_steps": 3},
+        }.items()
+    },
+    **{
         f"CARL, weight {w}": ("carl", {"contrastive_weight": w})
         for w in (0.001, 0.003, 0.01, 0.03)
     },
