@@ -28,6 +28,6 @@ PRECISION = flags.DEFINE_enum(
     "precision",
     "float32",
     ["float32", "mixed_bfloat16", "mixed_float16"],
-    "Precision of the encoder's computations; the weights, the perturbation "
-    "and the loss are float32 in any case.",
+    "Precision of the encoder's matrix products; the weights, what goes from "
+    "layer to layer, the perturbation and the loss are float32 in any case.",
 )

@@ -755,6 +755,11 @@ ROWS = [
                 "{d}/attacked_of_odd_robustness/robustness.json: expected the",
             ),
             (
+                "a token without a norm",
+                "attacked_without_a_norm",
+                "{d}/attacked_without_a_norm/robustness.json: expected the",
+            ),
+            (
                 "broken robustness",
                 "attacked_with_broken_robustness",
                 "{d}/attacked_with_broken_robustness/robustness.json cannot be",
@@ -1000,6 +1005,11 @@ ATTACKED = {
     "attacked_of_odd_results": {"results.json": b'{"method": "freelb"}'},
     "attacked_of_odd_method": {"results.json": changed_json(method="pgd")},
     "attacked_of_odd_robustness": {"robustness.json": b'{"clean": 1}'},
+    "attacked_without_a_norm": {
+        "robustness.json": lambda old: old.replace(
+            b'"norms": [0.0, ', b'"norms": ['
+        )
+    },
     "attacked_with_broken_robustness": {"robustness.json": truncated},
     "attacked_elsewhere": {
         "robustness.json": lambda old: old.replace(b": 0.4,", b": 0.3,")

@@ -103,6 +103,8 @@ def read(folder):
     if path.exists():
         robustness = _read(path, json.loads)
         _check(robustness, _ROBUSTNESS, path, "tools.attack")
+        if not _lengths_fit(robustness):
+            raise _odd_form(path, "tools.attack")
         hotflip = robustness.get("hotflip", {"accuracy": 0.0})
         _check(hotflip, {"accuracy": _NUMBER}, path, "tools.attack")
         representations = _representations(
@@ -206,10 +208,26 @@ def _representations(path, epsilons):
 def _check(content, form, path, tool):
     """Refuses a file of another form than its tool writes."""
     if not _has_form(content, form):
-        raise InputError(
-            f"{path}: expected the form that {tool} writes, found another one; "
-            "run it again with --overwrite"
+        raise _odd_form(path, tool)
+
+
+def _odd_form(path, tool):
+    return InputError(
+        f"{path}: expected the form that {tool} writes, found another one; "
+        "run it again with --overwrite"
+    )
+
+
+def _lengths_fit(robustness):
+    """Tells whether intervals have two ends, and tokens a norm each."""
+    return all(
+        len(row["accuracy_interval"]) == 2
+        and all(
+            len(sentence["tokens"]) == len(sentence["norms"])
+            for sentence in row["heat_maps"]
         )
+        for row in robustness["epsilons"]
+    )
 
 
 def _has_form(content, form):
