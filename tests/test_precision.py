@@ -83,6 +83,17 @@ def test_a_small_delta_is_not_rounded_away(
         assert np.abs(output - adversarial[name]).max() > 0
 
 
+@each_half
+@each_family
+def test_a_backbone_made_half_throughout_gives_float32(
+    tiny_encoder, family, half
+):
+    backbone = tiny_encoder(family).backbone
+    config = backbone.get_config() | {"dtype": f"mixed_{half}"}
+    encoder = Encoder(type(backbone).from_config(config))
+    assert {v.dtype.name for v in encoder(inputs()).values()} == {"float32"}
+
+
 @each_family
 def test_dropout_is_the_one_of_float32(tiny_encoder, family):
     """TensorFlow draws a mask in the type of what it drops."""

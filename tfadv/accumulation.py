@@ -254,7 +254,7 @@ class Slices:
     def _specs(self, *names):
         """Describes outputs as objectives take them, all or some."""
         encoder = self._classifier.encoder
-        hidden, dtype = encoder.hidden_dim, encoder.compute_dtype
+        hidden, dtype = encoder.hidden_dim, encoder.variable_dtype
         specs = {
             "sequence_output": tf.TensorSpec([None, None, hidden], dtype),
             "pooled_output": tf.TensorSpec([None, hidden], dtype),

@@ -42,10 +42,12 @@ def keep_residuals(backbone):
     """Makes a backbone's blocks carry their tokens in the weights' precision.
 
     Args:
-        backbone: KerasHub backbone. The policies of its
-            `keras_hub.layers.TransformerEncoder`s and of the layers in them
-            are changed that make no matrix product.
+        backbone: KerasHub backbone. The policies of its pooler, its
+            `keras_hub.layers.TransformerEncoder`s and those layers in them
+            that make no matrix product are changed.
     """
+    pooler = backbone.pooled_dense
+    pooler.dtype_policy = pooler.variable_dtype
     for block in layers.blocks(backbone):
         attention = block._self_attention_layer
         half, full = attention.compute_dtype, attention.variable_dtype
