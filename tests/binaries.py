@@ -37,7 +37,8 @@ def start(module, arguments, streams, folder=ROOT, environment=None):
         arguments: list, turned into strings.
         streams: paths of stdin, stdout and stderr.
         folder: path to work in.
-        environment: dict of variables that differ from this process'.
+        environment: dict of variables that are set besides those of the
+            process that is forked.
     """
     warm_up()
     process = _CONTEXT.Process(
