@@ -9,6 +9,7 @@ import keras_hub
 import numpy as np
 import pytest
 import safetensors.numpy
+import tensorflow as tf
 
 from tests import checkpoints
 from tfadv.adversary import FreeLB
@@ -187,6 +188,76 @@ def test_halves_equal_the_backbone_to_the_bit(tiny_encoder, family, perturb_at):
     assert embeddings.shape[-1] == encoder.embedding_dim
     assert_same_outputs(encoder.encode(embeddings, inputs), expected)
     assert_same_outputs(encoder(inputs), expected)
+
+
+def pooled_gradients(encoder, inputs, **options):
+    """The pooled output, its square's gradients, and the other outputs."""
+    embeddings = encoder.embed(inputs)
+    with tf.GradientTape() as tape:
+        tape.watch(embeddings)
+        outputs = encoder.encode(embeddings, inputs, **options)
+        pooled = outputs.pop("pooled_output")
+        loss = tf.reduce_sum(tf.square(pooled))
+    weights = encoder.backbone.trainable_weights
+    gradients = tape.gradient(loss, [embeddings, *weights])
+    # Of all weights but the first half's.
+    gradients = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+    return pooled, gradients, outputs
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@each_opening
+@each_family
+def test_the_pooled_output_alone_is_that_of_the_whole(
+    tiny_encoder, family, perturb_at, dropout
+):
+    """With the same dropout masks, and the same gradients."""
+    encoder = tiny_encoder(family, perturb_at=perturb_at, dropout=dropout)
+    inputs = features(case_of(family))
+    seeds = encoder.non_trainable_variables
+    states = [seed.numpy() for seed in seeds]
+    pooled, gradients, others = pooled_gradients(
+        encoder, inputs, training=True, pooled_only=True
+    )
+    assert not others
+    for seed, state in zip(seeds, states, strict=True):
+        seed.assign(state)
+    expected, expected_gradients, others = pooled_gradients(
+        encoder, inputs, training=True
+    )
+    assert others["sequence_output"].shape[:2] == inputs["token_ids"].shape
+    assert bool(seeds) == bool(dropout)
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+    for found, wanted in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+@each_family
+def test_the_pooled_output_alone_has_no_inner_units_of_other_tokens(
+    tiny_encoder, family
+):
+    encoder = tiny_encoder(family)
+    inputs = features(case_of(family))
+    tokens = inputs["token_ids"].shape[1]
+    inner = encoder.backbone.intermediate_dim
+    last = encoder.backbone.num_layers
+    for pooled_only, expected in [(True, last - 1), (False, last)]:
+        graph = (
+            tf.function(
+                lambda pooled_only: encoder.encode(
+                    encoder.embed(inputs), inputs, pooled_only=pooled_only
+                )
+            )
+            .get_concrete_function(pooled_only)
+            .graph
+        )
+        found = [
+            op.outputs[0].shape[-2]
+            for op in graph.get_operations()
+            if op.type == "BiasAdd" and op.outputs[0].shape[-1] == inner
+        ]
+        assert found.count(tokens) == expected
+        assert len(found) == last
 
 
 @each_opening

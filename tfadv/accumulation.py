@@ -11,6 +11,7 @@ from tfadv.passes import (
     Passes,
     PassStatistics,
     initial_delta,
+    read_pooled_only,
     without,
 )
 
@@ -107,9 +108,12 @@ class Slices:
         ]
         kept = {"adversarial": self._specs("logits")}
         if self._objectives:
-            kept["adversarial"] = self._specs()
-        if any(objective.needs_clean for objective in self._objectives):
-            kept["clean"] = self._specs()
+            kept["adversarial"] = self._outputs(
+                read_pooled_only(self._objectives)
+            )
+        of_clean = [o for o in self._objectives if o.needs_clean]
+        if of_clean:
+            kept["clean"] = self._outputs(read_pooled_only(of_clean))
 
         def one_slice(part):
             step = part.passes().gradients()
@@ -148,13 +152,14 @@ class Slices:
             adversarial if self._objectives else None,
         )
 
-    def outputs_without_gradients(self):
+    def outputs_without_gradients(self, pooled_only=False):
         """Computes what `Passes.outputs_without_gradients` does."""
 
         def one_slice(part):
-            return (), part.passes().outputs_without_gradients()
+            return (), part.passes().outputs_without_gradients(pooled_only)
 
-        _, outputs = self._run(one_slice, (), (self._specs(), self._specs()))
+        specs = self._outputs(pooled_only)
+        _, outputs = self._run(one_slice, (), (specs, specs))
         return outputs
 
     def _fix_log_z(self):
@@ -173,7 +178,9 @@ class Slices:
             return
 
         def fix():
-            outputs = self.outputs_without_gradients()
+            outputs = self.outputs_without_gradients(
+                read_pooled_only(objectives)
+            )
             _set_back(self._draws)
             for objective in objectives:
                 objective.loss(self._x, self._y, *outputs, self._sample_weight)
@@ -251,8 +258,14 @@ class Slices:
             None if self._start is None else cut(self._start),
         )
 
+    def _outputs(self, pooled_only):
+        """Describes outputs as objectives take them."""
+        if pooled_only:
+            return self._specs("pooled_output", "logits")
+        return self._specs("sequence_output", "pooled_output", "logits")
+
     def _specs(self, *names):
-        """Describes outputs as objectives take them, all or some."""
+        """Describes some of the outputs."""
         encoder = self._classifier.encoder
         hidden, dtype = encoder.hidden_dim, encoder.variable_dtype
         specs = {
@@ -260,7 +273,7 @@ class Slices:
             "pooled_output": tf.TensorSpec([None, hidden], dtype),
             "logits": tf.TensorSpec([None, self._classifier.num_classes]),
         }
-        return {name: specs[name] for name in names or specs}
+        return {name: specs[name] for name in names}
 
     def _zero_gradients(self):
         return [tf.zeros(w.shape) for w in self._classifier.trainable_weights]

@@ -17,7 +17,7 @@ class Attack(typing.NamedTuple):
         delta: float32 of shape `[batch, tokens, embedding]`.
         fooled: bool of shape `[batch]`: whether the class was missed.
         loss: float32 of shape `[batch]`: the cross-entropy there.
-        clean: dict of the encoder's outputs and `"logits"`, without delta.
+        clean: dict of `"pooled_output"` and `"logits"`, without delta.
         adversarial: dict, the same with delta.
     """
 
@@ -115,7 +115,8 @@ def pgd_attack(
     clean_embeddings = tf.cast(encoder.embed(x), tf.float32)
 
     def found_at(delta):
-        outputs = encoder.encode(clean_embeddings + delta, x)
+        embeddings = clean_embeddings + delta
+        outputs = encoder.encode(embeddings, x, pooled_only=True)
         logits = classifier.classify(outputs)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
         fooled = tf.argmax(logits, axis=1, output_type=tf.int32) != y

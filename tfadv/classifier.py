@@ -147,7 +147,13 @@ class AdversarialClassifier(keras.Model):
         return self.head(pooled)
 
     def call(self, inputs, training=False):
-        return self.classify(self.encoder(inputs, training=training), training)
+        outputs = self.encoder.encode(
+            self.encoder.embed(inputs, training),
+            inputs,
+            training,
+            pooled_only=True,
+        )
+        return self.classify(outputs, training)
 
     def train_step(self, data):
         """Trains on one batch: n passes, one update of the parameters."""
@@ -292,12 +298,13 @@ class AdversarialClassifier(keras.Model):
             return Slices(self, x, y, sample_weight, share).gradients()
         return Passes(self, x, y, sample_weight, share).gradients()
 
-    def represent(self, x, y):
+    def represent(self, x, y, pooled_only=False):
         """Encodes a batch clean and under the adversary of training.
 
         Args:
             x: dict, as in `call`.
             y: labels, as the compiled loss takes them.
+            pooled_only: bool, as in `tfadv.Encoder.encode`.
 
         Returns:
             Two dicts, as objectives take them: the encoder's outputs and
@@ -306,7 +313,7 @@ class AdversarialClassifier(keras.Model):
         share = replicas.Share(tf.shape(x["token_ids"])[0])
         kind = Slices if self.accumulation_steps > 1 else Passes
         passes = kind(self, *share.padded((x, y)), share=share)
-        return share.real(passes.outputs_without_gradients())
+        return share.real(passes.outputs_without_gradients(pooled_only))
 
     def load_weights(self, *args, **kwargs):
         """Loads weights, and what objectives remember, as Keras does."""

@@ -104,14 +104,14 @@ class Encoder(keras.layers.Layer):
         precision.keep_residuals(backbone)
         opening = backbone.get_layer(_OPENINGS[perturb_at]).output
         self._first_half = keras.Model(backbone.input, opening)
-        self._second_half = keras.Model(
-            [
-                opening,
-                backbone.input["segment_ids"],
-                backbone.input["padding_mask"],
-            ],
-            backbone.output,
-        )
+        # ALBERT has a projection between the embedding block and the blocks.
+        last = getattr(backbone, "embeddings_projection", None)
+        first_block_input = (last or backbone.embeddings_dropout).output
+        self._to_blocks = None
+        if first_block_input is not opening:
+            self._to_blocks = keras.Model(
+                [opening, backbone.input["segment_ids"]], first_block_input
+            )
         self.embedding_dim = opening.shape[-1]
         self.hidden_dim = backbone.hidden_dim
         self.max_sequence_length = backbone.max_sequence_length
@@ -182,23 +182,35 @@ class Encoder(keras.layers.Layer):
         """
         return self._first_half(_select(inputs), training=training)
 
-    def encode(self, embeddings, inputs, training=False):
+    def encode(self, embeddings, inputs, training=False, pooled_only=False):
         """Encodes word embeddings, perturbed or not.
 
         Args:
             embeddings: tensor of shape `[batch, tokens, embedding]`.
             inputs: dict, as in `call`; its `token_ids` are not read.
             training: bool.
+            pooled_only: bool. Whether `"sequence_output"` is left out, and
+                with it most of the last block. The pooled output is the same.
 
         Returns:
             dict, as in `call`.
         """
         # Keras refuses a mixture of tensors and arrays.
-        rest = [inputs["segment_ids"], inputs["padding_mask"]]
-        return self._second_half(
-            [embeddings, *map(keras.ops.convert_to_tensor, rest)],
-            training=training,
+        segment_ids, mask = map(
+            keras.ops.convert_to_tensor,
+            (inputs["segment_ids"], inputs["padding_mask"]),
         )
+        x = embeddings
+        if self._to_blocks is not None:
+            x = self._to_blocks([x, segment_ids], training=training)
+        *blocks, last = layers.in_order(self.backbone)
+        for block in blocks:
+            x = block(x, padding_mask=mask, training=training)
+        x = layers.last_block(last, x, mask, training, pooled_only)
+        outputs = {"pooled_output": self.backbone.pooled_dense(x[:, 0])}
+        if not pooled_only:
+            outputs["sequence_output"] = x
+        return outputs
 
     def call(self, inputs, training=False):
         return self.encode(self.embed(inputs, training), inputs, training)

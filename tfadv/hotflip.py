@@ -144,7 +144,9 @@ class HotFlip:
             embeddings = tf.cast(self._encoder.embed(inputs), tf.float32)
             with tf.GradientTape() as tape:
                 tape.watch(embeddings)
-                outputs = self._encoder.encode(embeddings, inputs)
+                outputs = self._encoder.encode(
+                    embeddings, inputs, pooled_only=True
+                )
                 logits = self.run.classifier.classify(outputs)
                 losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                     y, logits

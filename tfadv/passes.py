@@ -1,5 +1,6 @@
 """The passes of one adversarial update: forward, backward, ascend, again."""
 
+import functools
 import typing
 
 import keras
@@ -104,8 +105,11 @@ class Passes:
         pairs = self._paired(totals)
         return AdversarialStep(pairs, logits, loss, statistics, {}, None, None)
 
-    def outputs_without_gradients(self):
+    def outputs_without_gradients(self, pooled_only=False):
         """Runs all passes without any gradient for the parameters.
+
+        Args:
+            pooled_only: bool, as in `tfadv.Encoder.encode`.
 
         Returns:
             Two dicts: the clean outputs and those of the last pass.
@@ -118,7 +122,9 @@ class Passes:
                 scaled = self._scaled(loss)
             return tape.gradient(scaled, delta), state
 
-        clean_pass, delta, first = self._clean_start(self._initial_delta())
+        clean_pass, delta, first = self._clean_start(
+            self._initial_delta(), pooled_only
+        )
         delta, _ = self._adversary.run(
             ascent_only,
             delta,
@@ -127,10 +133,10 @@ class Passes:
             first,
             self._adversary.steps - 1,
         )
-        adversarial, _ = self._forward(delta)
+        adversarial, _ = self._forward(delta, pooled_only)
         return clean_pass.outputs, adversarial
 
-    def _clean_start(self, delta):
+    def _clean_start(self, delta, pooled_only):
         """Makes the clean pass.
 
         Where the first of several passes is at the clean embeddings, it is
@@ -138,13 +144,18 @@ class Passes:
 
         Args:
             delta: the first pass's.
+            pooled_only: bool, as in `tfadv.Encoder.encode`.
 
         Returns:
             `_CleanPass`, the next pass's delta and its number.
         """
         steps = self._adversary.steps
         shared = self._adversary.init_magnitude == 0 and steps > 1
-        clean_pass = _CleanPass(self._forward, self._clean, shared)
+        clean_pass = _CleanPass(
+            functools.partial(self._forward, pooled_only=pooled_only),
+            self._clean,
+            shared,
+        )
         if not shared:
             return clean_pass, delta, 0
         gradient = clean_pass.embedding_gradient(
@@ -163,13 +174,13 @@ class Passes:
             self._classifier, self._adversary, self._mask, self._share
         )
 
-    def _forward(self, delta):
+    def _forward(self, delta, pooled_only=True):
         """Returns the outputs on perturbed embeddings, and their loss."""
         classifier = self._classifier
         for variable, value in self._seeds:
             variable.assign(value)
         outputs = classifier.encoder.encode(
-            self._clean + delta, self._x, training=True
+            self._clean + delta, self._x, True, pooled_only
         )
         logits = classifier.classify(outputs, training=True)
         loss = classifier.compute_loss(
@@ -205,9 +216,12 @@ class Passes:
         totals, statistics, logits = state
         clean_pass = None
         first = 0
-        if any(objective.needs_clean for objective in objectives):
+        of_clean = [o for o in objectives if o.needs_clean]
+        if of_clean:
             start = delta
-            clean_pass, delta, first = self._clean_start(start)
+            clean_pass, delta, first = self._clean_start(
+                start, read_pooled_only(of_clean)
+            )
             if first:
                 statistics = self._noted(
                     statistics,
@@ -227,7 +241,9 @@ class Passes:
         clean = clean_pass.outputs if clean_pass else {}
         with tf.GradientTape() as tape:
             tape.watch((delta, clean))
-            adversarial, loss = self._forward(delta)
+            adversarial, loss = self._forward(
+                delta, read_pooled_only(objectives)
+            )
             losses = {
                 objective.name: objective.loss(
                     self._x,
@@ -351,6 +367,11 @@ class _CleanPass:
             [self._embeddings, *weights],
             output_gradients=output_gradients,
         )
+
+
+def read_pooled_only(objectives):
+    """Tells whether no objective needs the tokens' representations."""
+    return not any(objective.needs_sequence for objective in objectives)
 
 
 class PassStatistics(keras.metrics.Metric):

@@ -84,6 +84,7 @@ def reconstruct(
      - CARL and RAR paper, section 4.5 and Table 6
     """
     head = _reconstruction_head(run)
+    encoder = run.classifier.encoder
     tokenized = batching.tokenize(examples, run.tokenizer)
     batches = batching.evaluation_batches(tokenized, batch_size)
 
@@ -91,7 +92,10 @@ def reconstruct(
     @tf.function(input_signature=batches.element_spec, autograph=False)
     def attacked(x, y):
         found = pgd_attack(run.classifier, x, y, epsilon, **attack)
-        read = head.reconstruct(found.adversarial["sequence_output"])
+        embeddings = tf.cast(encoder.embed(x), tf.float32) + found.delta
+        read = head.reconstruct(
+            encoder.encode(embeddings, x)["sequence_output"]
+        )
         return tf.where(head.words(x), read, x["token_ids"])
 
     if progress is not None:

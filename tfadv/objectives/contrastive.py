@@ -112,6 +112,7 @@ class ContrastiveObjective(Objective):
             )
         self.loss_name = loss
         self.representation = representation
+        self.needs_sequence = representation == "cls"
         self.temperature = float(temperature)
         self._bank_settings = {
             "labels": np.asarray(labels, np.int32).tolist(),
@@ -160,7 +161,9 @@ class ContrastiveObjective(Objective):
         distributed = strategy.experimental_distribute_dataset(batches)
 
         def fill_share(x, y):
-            clean, adversarial = classifier.represent(x, y)
+            clean, adversarial = classifier.represent(
+                x, y, pooled_only=not self.needs_sequence
+            )
             index = self._index(x)
             self.bank.write(index, *map(self._represent, (clean, adversarial)))
             return replicas.Share(tf.shape(index)[0]).gather(index)

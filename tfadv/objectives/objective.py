@@ -21,12 +21,16 @@ class Objective(keras.layers.Layer):
         needs_clean: bool. Whether `loss` reads the clean representations. They
             cost a forward and a backward pass an update, or less where the
             adversary's first pass is at the clean embeddings.
+        needs_sequence: bool. Whether `loss` or `update` read
+            `"sequence_output"`, the tokens' representations. Without them,
+            most of the encoder's last block is saved.
 
     Example:
 
     ```python
     class Stability(Objective):
         needs_clean = True
+        needs_sequence = False
 
         def loss(self, inputs, labels, clean, adversarial, sample_weight):
             gap = clean["pooled_output"] - adversarial["pooled_output"]
@@ -44,6 +48,7 @@ class Objective(keras.layers.Layer):
     """
 
     needs_clean = False
+    needs_sequence = True
 
     def __init__(self, weight=1.0, **kwargs):
         super().__init__(**kwargs)
@@ -97,7 +102,8 @@ class Objective(keras.layers.Layer):
             inputs: dict, as the classifier's `call` takes it.
             labels: the batch's labels, as the compiled loss takes them.
             clean: dict, the encoder's outputs on the clean embeddings and
-                `"logits"`; `None` where `needs_clean` is false.
+                `"logits"`; `None` where `needs_clean` is false. It has
+                `"sequence_output"` where `needs_sequence` is true.
             adversarial: dict, the same on the last adversary's embeddings.
             sample_weight: tensor of shape `[batch]`, or `None`. Where several
                 replicas train it is there, so that the average of their means
