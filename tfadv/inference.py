@@ -23,8 +23,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tfadv import layers
 from tfadv.errors import InputError
-from tfadv.layers import gelu
 
 # A graph is one protocol buffer, which cannot be larger.
 _LARGEST_GRAPH = 2**31 - 2**20
@@ -73,7 +73,7 @@ class FrozenEncoder:
         backbone = encoder.backbone
         self.dtype = tf.as_dtype(dtype)
         self.activation = (
-            gelu
+            layers.gelu
             if encoder.activation == "gelu"
             else encoder.activation_function
         )
@@ -92,8 +92,10 @@ class FrozenEncoder:
         self.projection = None
         if hasattr(backbone, "embeddings_projection"):
             self.projection = self._dense(backbone.embeddings_projection)
-        layers, self.order = _layers(backbone)
-        self.blocks = [self._block(layer) for layer in layers]
+        in_order = layers.in_order(backbone)
+        blocks = layers.blocks(backbone)
+        self.order = [blocks.index(block) for block in in_order]
+        self.blocks = [self._block(block) for block in blocks]
         self.pooler = self._dense(backbone.pooled_dense)
         arrays = [self.words, self.projection or (), self.blocks, self.pooler]
         if (size := _size(arrays)) > _LARGEST_GRAPH:
@@ -107,6 +109,8 @@ class FrozenEncoder:
                     else "; train a smaller encoder"
                 )
             )
+        # bfloat16 has one layout of matrices for all numbers of tokens.
+        self.many = _MANY if self.dtype == tf.float32 else 0
         copy = _size(self.blocks)
         self.twice = (
             self.dtype == tf.float32
@@ -116,11 +120,15 @@ class FrozenEncoder:
 
     def __call__(self, token_ids, segment_ids, positions, shape):
         longest, count = _round_up(shape[1]), tf.size(token_ids)
+
+        def filling(number):
+            # As many as all tokens, in the sense of matrices' layouts.
+            fewest = tf.where(count > _FEW, self.many, 0)
+            return [0, tf.maximum(_round_up(number), fewest) - number]
+
         # Tokens that round up the count stand where the first one does; there
         # they are read by no one.
-        rounded = _round_up(count)
-        rounded = tf.where(count > _FEW, tf.maximum(rounded, _MANY), rounded)
-        extra = [[0, rounded - count]]
+        extra = [filling(count)]
         place = positions[:, 1]
         x = (
             tf.gather(tf.constant(self.words), tf.pad(token_ids, extra))
@@ -147,34 +155,50 @@ class FrozenEncoder:
         to_tokens += column[:, None]
         places = to_heads, tf.pad(to_tokens, [*extra, [0, 0]])
         mask = mask[:, None, None, :]
+        # Of the last layer, the sentences' first tokens alone are read.
+        sentences = tf.size(starts)
+        first = tf.pad(starts[:, 0], [filling(sentences)])
+        to_first = tf.reshape(tf.range(sentences * heads), [-1, heads])
+        to_first = tf.pad(to_first, [filling(sentences), [0, 0]])
 
-        def layers(normalize):
+        def encoded(normalize):
             # Once each: ALBERT's layers are one layer, many times.
             blocks = tf.nest.map_structure(tf.constant, self.blocks)
             result = normalize(x, *self.embeddings_norm, self.epsilon)
             if self.projection is not None:
                 result = self._linear(result, self.projection)
                 result = tf.cast(result, tf.float32)
-            for i in self.order:
+            *order, last = self.order
+            for i in order:
                 result = self._apply(
                     blocks[i], result, mask, *places, normalize
                 )
-            return result
+            return self._apply(
+                blocks[last], result, mask, to_heads, to_first, normalize, first
+            )
 
-        many = functools.partial(layers, _layer_norm)
-        few = functools.partial(layers, _layer_norm_of_few)
+        many = functools.partial(encoded, _layer_norm)
+        few = functools.partial(encoded, _layer_norm_of_few)
         # A branch has constants of its own.
         x = tf.cond(count > _FEW, many, few) if self.twice else many()
-        first = tf.gather(x, starts[:, 0])
-        return tf.cast(tf.tanh(self._linear(first, self.pooler)), tf.float32)
+        pooled = tf.tanh(self._linear(x, self.pooler))[:sentences]
+        return tf.cast(pooled, tf.float32)
 
-    def _apply(self, block, x, mask, to_heads, to_tokens, normalize):
-        """One layer: attention and feed-forward, each with its residual."""
+    def _apply(
+        self, block, x, mask, to_heads, to_tokens, normalize, first=None
+    ):
+        """One layer: attention and feed-forward, each with its residual.
+
+        It is computed for all tokens, or where `first` tells which ones those
+        are, for the sentences' first alone.
+        """
         attention, attention_norm, feedforward, norm = block
         attended = [
-            self._attend(part, x, mask, to_heads, to_tokens)
+            self._attend(part, x, mask, to_heads, to_tokens, first is not None)
             for part in attention
         ]
+        if first is not None:
+            x = tf.gather(x, first)
         x = normalize(_sum(x, attended), *attention_norm, self.epsilon)
         inner = [
             self._linear(self.activation(self._linear(x, first)), second)
@@ -182,13 +206,15 @@ class FrozenEncoder:
         ]
         return normalize(_sum(x, inner), *norm, self.epsilon)
 
-    def _attend(self, part, x, mask, to_heads, to_tokens):
+    def _attend(self, part, x, mask, to_heads, to_tokens, first_only):
         """What some of the heads read, projected."""
         queries_keys_values, output = part
         size = self.hidden_dim // self.num_heads
         # Moved by lookup: transposing takes operations of its own.
         heads = tf.reshape(self._linear(x, queries_keys_values), [-1, size])
         query, key, value = tf.unstack(tf.gather(heads, to_heads))
+        if first_only:
+            query = query[:, :, :1]
         # In this order TensorFlow on oneDNN makes one operation of the three.
         scores = tf.matmul(query, key, transpose_b=True)
         scores = scores * tf.constant(size**-0.5, self.dtype) + mask
@@ -288,19 +314,6 @@ def _round_up(number):
 
 def _size(arrays):
     return sum(array.nbytes for array in tf.nest.flatten(arrays))
-
-
-def _layers(backbone):
-    """Lists a backbone's layers, and their numbers in the order of use."""
-    if not hasattr(backbone, "num_groups"):
-        layers = backbone.transformer_layers
-        return layers, range(len(layers))
-    order, layers = [], []
-    for group in backbone.transformer_layers:
-        numbers = range(len(layers), len(layers) + len(group))
-        order += [*numbers] * (backbone.num_layers // backbone.num_groups)
-        layers += group
-    return layers, order
 
 
 def _sum(x, parts):
