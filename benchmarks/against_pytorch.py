@@ -120,21 +120,29 @@ def tables(seconds, rate, options):
     columns += ["of its own plain step's", "aim"]
     parts = [measure.table(columns, rows)]
     if "plain" in seconds:
-        flops = sizes.step_flops(
-            sizes.ENCODERS[options.encoder], options.batch, options.tokens
-        )
+        flops = {
+            system: sizes.step_flops(
+                sizes.ENCODERS[options.encoder],
+                options.batch,
+                options.tokens,
+                pooled_only=system != measure.PEER,
+            )
+            for system in seconds["plain"]
+        }
         shares = [
-            [system, flops / measured / rate]
+            [system, flops[system] / 1e9, flops[system] / measured / rate]
             for system, measured in seconds["plain"].items()
         ]
         parts.append(
-            f"The plain step has {flops / 1e9:,.0f} GFLOP in its matrix "
-            "products (forward, and twice that backward). Its rate as a share "
+            "The matrix products of the plain step (forward, and twice that "
+            "backward; ours compute the last layer for the first token alone, "
+            "but for keys and values), and their rate as a share "
             "of this machine's sgemm, the products of "
             f"{options.batch * options.tokens} rows with the feed-forward "
             "layer's matrices and back, in float32:"
         )
-        parts.append(measure.table(["plain step", "of sgemm's rate"], shares))
+        columns = ["plain step", "GFLOP", "of sgemm's rate"]
+        parts.append(measure.table(columns, shares))
     units = ", ".join(
         f"{name} {measured[measure.PEER]:.2f} s"
         for name, measured in seconds.items()

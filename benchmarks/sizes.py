@@ -74,7 +74,7 @@ def describe_encoder(name):
     )
 
 
-def forward_flops(sizes, batch, tokens, classes=2):
+def forward_flops(sizes, batch, tokens, classes=2, pooled_only=False):
     """Counts the operations of all matrix products of a forward pass.
 
     A product of `[a, b]` and `[b, c]` has 2abc.
@@ -84,27 +84,34 @@ def forward_flops(sizes, batch, tokens, classes=2):
         batch: int, texts.
         tokens: int, of each text.
         classes: int.
+        pooled_only: bool. Whether the last layer is computed for the first
+            token alone, but for the keys and values.
 
     Returns:
         int.
     """
     rows = batch * tokens
-    # Query, key, value, output.
-    projections = 4 * 2 * rows * sizes.hidden**2
-    # Queries by keys, weights by values.
-    attention = 2 * 2 * rows * tokens * sizes.hidden
-    feedforward = 2 * 2 * rows * sizes.hidden * sizes.intermediate
-    layer = projections + attention + feedforward
+
+    def layer(queries):
+        # Query and output, key and value.
+        projections = 2 * 2 * (queries + rows) * sizes.hidden**2
+        # Queries by keys, weights by values.
+        attention = 2 * 2 * queries * tokens * sizes.hidden
+        feedforward = 2 * 2 * queries * sizes.hidden * sizes.intermediate
+        return projections + attention + feedforward
+
     into_first_layer = 2 * rows * sizes.embedding * sizes.hidden
     pooler = 2 * batch * sizes.hidden**2
     head = 2 * batch * sizes.hidden * classes
-    return sizes.layers * layer + into_first_layer + pooler + head
+    layers = (sizes.layers - 1) * layer(rows)
+    layers += layer(batch if pooled_only else rows)
+    return layers + into_first_layer + pooler + head
 
 
-def step_flops(sizes, batch, tokens, classes=2):
+def step_flops(sizes, batch, tokens, classes=2, pooled_only=False):
     """Counts those of a training step, forward and backward.
 
     Backward there are two products for each: one for the gradient of either
     factor.
     """
-    return 3 * forward_flops(sizes, batch, tokens, classes)
+    return 3 * forward_flops(sizes, batch, tokens, classes, pooled_only)

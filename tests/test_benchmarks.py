@@ -39,6 +39,10 @@ def test_flops_of_a_tiny_shape_by_hand():
     forward = 2 * (projections + attention + feedforward) + other
     assert sizes.forward_flops(tiny, batch=2, tokens=3, classes=5) == forward
     assert sizes.step_flops(tiny, 2, 3, 5) == 3 * forward
+    # In the last layer 2 rows instead of 6, but for keys and values.
+    left_out = 2 * (2 * 4 * 4 * 4) + attention * 2 // 3 + feedforward * 2 // 3
+    found = sizes.forward_flops(tiny, 2, 3, 5, pooled_only=True)
+    assert found == forward - left_out
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])

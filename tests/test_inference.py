@@ -88,7 +88,9 @@ def test_places_are_those_of_ragged_rows():
     np.testing.assert_array_equal(shape, [0, 0])
 
 
-@pytest.mark.parametrize("lengths", [[16, 15], [16, 16, 16, 16], [7] * 12])
+@pytest.mark.parametrize(
+    "lengths", [[16, 15], [16, 16, 16, 16], [7] * 12, [2] * 100]
+)
 def test_few_and_many_tokens_are_one_computation(encoder, lengths):
     inputs = batch(lengths)
     np.testing.assert_allclose(

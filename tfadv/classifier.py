@@ -147,12 +147,7 @@ class AdversarialClassifier(keras.Model):
         return self.head(pooled)
 
     def call(self, inputs, training=False):
-        outputs = self.encoder.encode(
-            self.encoder.embed(inputs, training),
-            inputs,
-            training,
-            pooled_only=True,
-        )
+        outputs = self.encoder(inputs, training=training, pooled_only=True)
         return self.classify(outputs, training)
 
     def train_step(self, data):

@@ -52,6 +52,7 @@ class Encoder(keras.layers.Layer):
         inputs: dict of int32 tensors of shape `[batch, tokens]`: `token_ids`,
             `segment_ids` and `padding_mask` (1 for real tokens). Other
             entries are ignored.
+        pooled_only: bool, as in `encode`.
 
     Returns:
         dict: `"sequence_output"`, `[batch, tokens, hidden]`, and
@@ -212,8 +213,9 @@ class Encoder(keras.layers.Layer):
             outputs["sequence_output"] = x
         return outputs
 
-    def call(self, inputs, training=False):
-        return self.encode(self.embed(inputs, training), inputs, training)
+    def call(self, inputs, training=False, pooled_only=False):
+        embeddings = self.embed(inputs, training)
+        return self.encode(embeddings, inputs, training, pooled_only)
 
     def check_tokenizer(self, tokenizer, flag="--encoder"):
         """Refuses a tokenizer that gives more than the encoder can read.

@@ -157,9 +157,10 @@ class FrozenEncoder:
         mask = mask[:, None, None, :]
         # Of the last layer, the sentences' first tokens alone are read.
         sentences = tf.size(starts)
-        first = tf.pad(starts[:, 0], [filling(sentences)])
+        extra = [filling(sentences)]
+        first = tf.pad(starts[:, 0], extra)
         to_first = tf.reshape(tf.range(sentences * heads), [-1, heads])
-        to_first = tf.pad(to_first, [filling(sentences), [0, 0]])
+        to_first = tf.pad(to_first, [*extra, [0, 0]])
 
         def encoded(normalize):
             # Once each: ALBERT's layers are one layer, many times.
@@ -201,8 +202,8 @@ class FrozenEncoder:
             x = tf.gather(x, first)
         x = normalize(_sum(x, attended), *attention_norm, self.epsilon)
         inner = [
-            self._linear(self.activation(self._linear(x, first)), second)
-            for first, second in feedforward
+            self._linear(self.activation(self._linear(x, into)), out)
+            for into, out in feedforward
         ]
         return normalize(_sum(x, inner), *norm, self.epsilon)
 

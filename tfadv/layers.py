@@ -71,7 +71,8 @@ def last_block(block, tokens, padding_mask, training, first_only):
 
     A classifier reads the first token alone, to which every token's keys and
     values lead, but no other one's query and inner units. By itself, it has
-    the dropout masks that it has beside the others.
+    the dropout masks that it has beside the others: where there are any, it is
+    computed by itself in either case, which reads keys and values twice.
 
     Args:
         block: `keras_hub.layers.TransformerEncoder`.

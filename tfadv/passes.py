@@ -180,7 +180,10 @@ class Passes:
         for variable, value in self._seeds:
             variable.assign(value)
         outputs = classifier.encoder.encode(
-            self._clean + delta, self._x, True, pooled_only
+            self._clean + delta,
+            self._x,
+            training=True,
+            pooled_only=pooled_only,
         )
         logits = classifier.classify(outputs, training=True)
         loss = classifier.compute_loss(
