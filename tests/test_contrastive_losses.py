@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfadv import memory_bank
 from tfadv.objectives import contrastive_losses
 from tfadv.objectives.contrastive import ContrastiveObjective
 
@@ -57,17 +58,54 @@ FORMULAS = {"nce": nce, "infonce": infonce}
 # What is under test.
 
 
-def library_losses(name, positive, negatives, drawn, z=None, log_z=None):
+def as_scores(negatives, drawn, block=ROWS):
+    """Gives scores by blocks: the products of vectors with unit rows."""
+    count = negatives.shape[1]
+    starts = tf.range(0, count, block)
+    # The last block is filled up.
+    rows = tf.pad(tf.eye(count), [[0, block], [0, 0]])
+    drawn = tf.pad(drawn, [[0, 0], [0, block]])
+
+    def read(i):
+        return (
+            tf.slice(rows, [starts[i], 0], [block, -1]),
+            tf.ones([block]),
+            tf.slice(drawn, [0, starts[i]], [-1, block]),
+        )
+
+    return contrastive_losses.Scores(negatives, tf.size(starts), read, 1.0)
+
+
+def counts(drawn):
+    return tf.constant(drawn.sum(axis=1), tf.float32)
+
+
+def log_normalizer(positive, negatives, drawn):
+    return contrastive_losses.log_normalizer(
+        positive,
+        as_scores(negatives, drawn).log_sum(),
+        counts(drawn),
+        negatives.shape[1],
+    )
+
+
+def library_losses(
+    name, positive, negatives, drawn, z=None, log_z=None, block=ROWS
+):
     """Returns losses and the gradients of their sum."""
     if log_z is None and z is not None:
         log_z = np.log(z)
     positive = tf.cast(positive, tf.float32)
     negatives = tf.cast(negatives, tf.float32)
     loss = getattr(contrastive_losses, name)
-    constants = [] if name == "infonce" else [tf.cast(log_z, tf.float32)]
+    constants = []
+    if name == "nce":
+        constants = [counts(drawn), tf.cast(log_z, tf.float32)]
+        constants.append(negatives.shape[1])
     with tf.GradientTape() as tape:
         tape.watch([positive, negatives])
-        losses = loss(positive, negatives, tf.constant(drawn), *constants)
+        scores = as_scores(negatives, drawn, block)
+        losses = loss(positive, scores, *constants)
     assert losses.dtype == tf.float32
     assert losses.shape == positive.shape
     gradients = tape.gradient(losses, [positive, negatives])
@@ -94,11 +132,12 @@ def random_scores(temperature, seed=0):
 @pytest.mark.parametrize("name", FORMULAS)
 @pytest.mark.parametrize("temperature", [1.0, 0.07, 0.01])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_losses_and_gradients_are_the_formulas(name, temperature, seed):
+@pytest.mark.parametrize("block", [1, 7, 29, 30, 31])
+def test_losses_and_gradients_are_the_formulas(name, temperature, seed, block):
     scores = random_scores(temperature, seed)
     z = mean_normalizer(*scores)
     expected = FORMULAS[name](*scores, z)
-    found = library_losses(name, *scores, z)
+    found = library_losses(name, *scores, z, block=block)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
     for gradient, derivative in zip(found[1:], expected[1:], strict=True):
         np.testing.assert_allclose(gradient, derivative, rtol=0, atol=1e-5)
@@ -135,7 +174,7 @@ def test_a_row_without_negatives_is_finite(name):
 
 def test_a_softmax_without_negatives_has_no_loss():
     positive, negatives, drawn = random_scores(0.07)
-    found = library_losses("infonce", positive, negatives, drawn & False, 1.0)
+    found = library_losses("infonce", positive, negatives, drawn & False)
     for values in found:
         assert not values.any()
 
@@ -146,8 +185,8 @@ def test_a_softmax_without_negatives_has_no_loss():
 def test_extreme_scores_do_not_overflow(name, sign, temperature):
     positive = tf.fill([2], sign / temperature)
     negatives = tf.fill([2, 4], -sign / temperature)
-    drawn = tf.fill([2, 4], True)
-    log_z = contrastive_losses.log_normalizer(positive, negatives, drawn)
+    drawn = np.full([2, 4], True)
+    log_z = log_normalizer(positive, negatives, drawn)
     # N = 4. Of 5 equal shares one is the positives', the others vanish.
     share = 1 / 5 if sign == 1 else 4 / 5
     np.testing.assert_allclose(
@@ -162,7 +201,7 @@ def test_the_normalizer_is_the_mean_over_the_batch():
     scores = random_scores(0.07)
     expected = np.log(mean_normalizer(*scores))
     assert scores[2].mean() < 0.9
-    log_z = contrastive_losses.log_normalizer(
+    log_z = log_normalizer(
         *(tf.constant(s, tf.float32) for s in scores[:2]), scores[2]
     )
     assert log_z.shape == ()
@@ -336,7 +375,7 @@ def test_a_seed_draws_the_negatives(name):
     # Drawn anew for every batch.
     for _ in range(3):
         drawn = twin.bank.draw(LABELS[INDEX], twin.seed_generator.next())
-        drawn = drawn.numpy()
+        drawn = drawn.drawn.numpy()[drawn.classes]
         np.testing.assert_array_equal(drawn.sum(axis=1), 4)
         expected, normalizers = eq_2(name, R, R_ADV, drawn=drawn, z=z)
         z = normalizers if z is None else z
@@ -348,16 +387,186 @@ def test_a_seed_draws_the_negatives(name):
 @pytest.mark.parametrize("name", FORMULAS)
 def test_both_anchors_have_the_negatives_drawn(name, monkeypatch):
     objective = make_objective(name, num_negatives=4)
-    drawn = random_scores(1.0)[2]
-    labels = []
+    draw, draws = objective.bank.draw, []
 
-    def draw(of_labels, seed):
-        labels.append(of_labels.numpy())
-        return tf.constant(drawn)
+    def noted(labels, seed):
+        draws.append((labels.numpy(), draw(labels, seed)))
+        return draws[-1][1]
 
-    monkeypatch.setattr(objective.bank, "draw", draw)
+    monkeypatch.setattr(objective.bank, "draw", noted)
     loss, *_ = objective_loss(objective, R, R_ADV)
+    # One draw, for the classes of the training set's rows.
+    [(labels, negatives)] = draws
+    np.testing.assert_array_equal(labels, LABELS[INDEX])
+    drawn = negatives.drawn.numpy()[negatives.classes]
     expected, _ = eq_2(name, R, R_ADV, drawn=drawn)
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
-    # One draw, for the classes of the training set's rows.
-    np.testing.assert_array_equal(labels, [LABELS[INDEX]])
+
+
+# Blocks of the bank's rows, in every kind of graph
+
+# Ways to call a function of `[batch, HIDDEN]` vectors.
+MODES = {
+    "eager": lambda function: function,
+    "graph": tf.function,
+    "open_batch": tf.function(
+        input_signature=[tf.TensorSpec([None, HIDDEN], tf.float32)]
+    ),
+    "compiled": tf.function(jit_compile=True),
+}
+SUMS = ("log_sum", "softplus_sum")
+
+
+def make_bank(**settings):
+    bank = memory_bank.MemoryBank(LABELS, HIDDEN, **settings)
+    bank.write(np.arange(ROWS), *BANKS)
+    return bank
+
+
+def sum_over_blocks(bank, kind, labels, wanted=True):
+    """Makes a function of vectors that returns a sum and its gradient."""
+
+    def function(vectors):
+        negatives = bank.draw(labels, [1, 2])
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            scores = contrastive_losses.Scores(
+                tf.nn.l2_normalize(vectors, axis=1),
+                *bank.blocks(bank.clean, negatives),
+                0.2,
+            )
+            if kind == "log_sum":
+                found = scores.log_sum(wanted)
+            else:
+                found = scores.softplus_sum(tf.ones_like(vectors[:, 0]))
+            upstream = tf.cast(tf.range(1, 1 + tf.size(found)), tf.float32)
+        return found, tape.gradient(found, vectors, upstream)
+
+    return function
+
+
+def dense_sum(table, kind, drawn, vectors):
+    """The same with all scores at once."""
+    table = tf.cast(table, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(vectors)
+        scores = tf.matmul(
+            tf.nn.l2_normalize(vectors, axis=1),
+            tf.nn.l2_normalize(table, axis=1),
+            transpose_b=True,
+        )
+        scores /= 0.2
+        if kind == "log_sum":
+            found = tf.reduce_logsumexp(tf.where(drawn, scores, -1e9), axis=1)
+        else:
+            parts = tf.where(drawn, tf.nn.softplus(scores - 1.0), 0.0)
+            found = tf.reduce_sum(parts, axis=1)
+        upstream = tf.range(1.0, 1.0 + len(vectors))
+    return found, tape.gradient(found, vectors, upstream)
+
+
+@pytest.mark.parametrize("kind", SUMS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("rows", [7, 10, 8192])
+@pytest.mark.parametrize("num_negatives", [None, 4])
+def test_sums_over_blocks_are_those_over_all_scores(
+    kind, mode, rows, num_negatives, monkeypatch
+):
+    # 30 rows: an incomplete last block, complete ones, one alone.
+    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", rows)
+    bank = make_bank(num_negatives=num_negatives)
+    labels = tf.constant(LABELS[INDEX])
+    vectors = tf.constant(R, tf.float32)
+    found = MODES[mode](sum_over_blocks(bank, kind, labels))(vectors)
+    # XLA has random numbers of its own.
+    draw = tf.function(bank.draw, jit_compile=mode == "compiled")
+    negatives = draw(labels, tf.constant([1, 2]))
+    drawn = negatives.drawn.numpy()[negatives.classes]
+    for values, expected in zip(
+        found, dense_sum(bank.clean, kind, drawn, vectors), strict=True
+    ):
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SUMS)
+def test_bfloat16_rows_are_scored_in_float32(kind, monkeypatch):
+    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", 7)
+    bank = make_bank(num_negatives=None, dtype="bfloat16")
+    vectors = tf.constant(R, tf.float32)
+    found = sum_over_blocks(bank, kind, LABELS[INDEX])(vectors)
+    drawn = LABELS[INDEX][:, None] != LABELS
+    expected = dense_sum(bank.clean, kind, drawn, vectors)
+    for values, dense in zip(found, expected, strict=True):
+        np.testing.assert_allclose(values, dense, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", SUMS)
+@pytest.mark.parametrize("mode", MODES)
+def test_zero_vectors_and_zero_rows_are_finite(kind, mode):
+    bank = make_bank(num_negatives=None)
+    bank.write([3, ROWS - 1], *2 * [tf.zeros([2, HIDDEN])])
+    vectors = tf.constant(np.concatenate([R[:1], 0 * R[1:2]]), tf.float32)
+    labels = tf.constant(LABELS[INDEX[:2]])
+    found, gradient = MODES[mode](sum_over_blocks(bank, kind, labels))(vectors)
+    drawn = labels.numpy()[:, None] != LABELS
+    expected, slope = dense_sum(bank.clean, kind, drawn, vectors)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient[0], slope[0], rtol=1e-5, atol=1e-5)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_not_wanted_is_not_read(mode):
+    bank = make_bank(num_negatives=None)
+    # What would be read.
+    bank.clean.assign(np.nan * bank.clean)
+    labels = tf.constant(LABELS[INDEX])
+    vectors = tf.constant(R, tf.float32)
+    for wanted in (False, True):
+        function = MODES[mode](sum_over_blocks(bank, "log_sum", labels, wanted))
+        found = function(vectors)[0].numpy()
+        assert np.isfinite(found).all() != wanted
+
+
+@pytest.mark.parametrize("open_batch", [False, True])
+def test_no_tensor_has_more_than_a_block_of_rows(open_batch, monkeypatch):
+    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", 7)
+    bank = make_bank(num_negatives=None)
+    batch = 9
+    labels = tf.constant(np.resize(LABELS[INDEX], batch))
+    for kind in SUMS:
+        function = sum_over_blocks(bank, kind, labels)
+        sizes = tensor_sizes(function, open_batch, batch)
+        # Three classes' masks; neither a copy of the table nor all scores.
+        assert 7 * HIDDEN in sizes
+        assert max(sizes) == 3 * ROWS
+        drawn = labels.numpy()[:, None] != LABELS
+        dense = tensor_sizes(
+            lambda v, kind=kind, drawn=drawn: dense_sum(
+                bank.clean, kind, drawn, v
+            ),
+            open_batch=False,
+            batch=batch,
+        )
+        assert max(dense) == batch * ROWS > max(sizes)
+
+
+def tensor_sizes(function, open_batch, batch):
+    """Lists the elements of all tensors of a graph and of its loops.
+
+    Open dimensions count as the batch.
+    """
+    spec = tf.TensorSpec([None if open_batch else batch, HIDDEN])
+    graph = tf.function(function).get_concrete_function(spec).graph
+    loops = [
+        graph._get_function(loop.signature.name).graph
+        for loop in graph.as_graph_def().library.function
+    ]
+    shapes = [
+        output.shape
+        for part in (graph, *loops)
+        for operation in part.get_operations()
+        for output in operation.outputs
+        if output.shape.rank is not None
+    ]
+    return [np.prod([d or batch for d in shape]) for shape in shapes]

@@ -11,16 +11,6 @@ from tfadv.memory_bank import MemoryBank
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [25, 9, 6]))
 HIDDEN = 16
 
-# Ways to call a function of `[batch, HIDDEN]` vectors.
-MODES = {
-    "eager": lambda function: function,
-    "graph": tf.function,
-    "open_batch": tf.function(
-        input_signature=[tf.TensorSpec([None, HIDDEN], tf.float32)]
-    ),
-    "compiled": tf.function(jit_compile=True),
-}
-
 
 def random(*shape, seed=0):
     rng = np.random.default_rng(seed)
@@ -36,66 +26,28 @@ def filled(labels=LABELS, num_negatives=None, **settings):
 
 def draw(labels, num_negatives, seed=(1, 2), bank_labels=LABELS):
     bank = MemoryBank(bank_labels, 1, num_negatives)
-    drawn = bank.draw(labels, seed)
-    assert drawn.dtype == tf.bool
-    assert drawn.shape == (len(labels), len(bank_labels))
-    return drawn.numpy()
+    return mask(bank.draw(labels, seed))
 
 
-def cosines(table, vectors):
-    table, vectors = (
-        np.asarray(tf.cast(rows, tf.float32), np.float64)
-        for rows in (table, vectors)
-    )
-    lengths = np.linalg.norm(table, axis=1) * np.linalg.norm(
-        vectors, axis=1, keepdims=True
-    )
-    dots = vectors @ table.T
-    return np.divide(dots, lengths, where=lengths > 0, out=np.zeros_like(dots))
+def mask(negatives):
+    """Returns which rows are whose negatives, `[batch, rows]`."""
+    drawn = negatives.drawn.numpy()
+    assert drawn.dtype == bool
+    # What is read are the rows that some class has drawn, once each.
+    read = negatives.index.numpy()[: negatives.size]
+    np.testing.assert_array_equal(read, np.flatnonzero(drawn.any(axis=0)))
+    found = drawn[negatives.classes.numpy()]
+    np.testing.assert_array_equal(negatives.counts, found.sum(axis=1))
+    return found
 
 
-def scores_and_gradient(bank, table, upstream):
-    """Makes a function of vectors that returns both for `upstream`."""
-
-    def function(vectors):
-        with tf.GradientTape() as tape:
-            tape.watch(vectors)
-            scores = bank.score(table, vectors)
-        return scores, tape.gradient(scores, vectors, upstream)
-
-    return function
-
-
-def dense_gradient(table, vectors, upstream):
-    with tf.GradientTape() as tape:
-        tape.watch(vectors)
-        scores = tf.matmul(
-            tf.nn.l2_normalize(vectors, axis=1),
-            tf.nn.l2_normalize(tf.cast(table, tf.float32), axis=1),
-            transpose_b=True,
-        )
-    return tape.gradient(scores, vectors, upstream)
-
-
-def tensor_sizes(function, open_batch, batch=3):
-    """Lists the elements of all tensors of a graph and of its loops.
-
-    Open dimensions count as the batch.
-    """
-    spec = tf.TensorSpec([None if open_batch else batch, HIDDEN])
-    graph = tf.function(function).get_concrete_function(spec).graph
-    loops = [
-        graph._get_function(loop.signature.name).graph
-        for loop in graph.as_graph_def().library.function
-    ]
-    shapes = [
-        output.shape
-        for part in (graph, *loops)
-        for operation in part.get_operations()
-        for output in operation.outputs
-        if output.shape.rank is not None
-    ]
-    return [np.prod([d or batch for d in shape]) for shape in shapes]
+def read_all(bank, table, negatives):
+    """Returns the rows read, at length 1, and whose negatives they are."""
+    count, read = bank.blocks(table, negatives)
+    rows, inverse, drawn = zip(*(read(i) for i in range(count)), strict=True)
+    unit = np.concatenate(rows) * np.concatenate(inverse)[:, None]
+    drawn = np.concatenate(drawn, axis=1)
+    return unit[: negatives.size], drawn
 
 
 # write and update
@@ -210,13 +162,13 @@ def test_labels_of_any_int_type_are_alike(dtype, num_negatives):
     labels = np.array([0, 2])
     bank = MemoryBank(LABELS.astype(dtype), 1, num_negatives)
     drawn = bank.draw(tf.constant(labels, dtype), tf.constant([1, 2]))
-    np.testing.assert_array_equal(drawn, draw(labels, num_negatives))
+    np.testing.assert_array_equal(mask(drawn), draw(labels, num_negatives))
 
 
 def test_a_graph_draws_as_eager_does():
     bank = MemoryBank(LABELS, 1, 10)
     drawn = tf.function(bank.draw)(tf.constant([0, 1]), tf.constant([1, 2]))
-    np.testing.assert_array_equal(drawn, draw([0, 1], 10))
+    np.testing.assert_array_equal(mask(drawn), draw([0, 1], 10))
 
 
 def test_a_compiled_graph_draws_m_rows_of_other_classes():
@@ -224,7 +176,7 @@ def test_a_compiled_graph_draws_m_rows_of_other_classes():
     sample = tf.function(MemoryBank(LABELS, 1, 10).draw, jit_compile=True)
     labels = np.array([0, 1, 2])
     drawn, same, other = (
-        sample(tf.constant(labels), tf.constant([1, i])).numpy()
+        mask(sample(tf.constant(labels), tf.constant([1, i])))
         for i in (2, 2, 3)
     )
     assert not drawn[labels[:, None] == LABELS].any()
@@ -237,7 +189,8 @@ def test_all_rows_and_all_pairs_are_drawn_equally_often():
     draws, drawn_each = 600, 10
     bank = MemoryBank(LABELS, 1, drawn_each)
     sample = tf.function(lambda seed: bank.draw([0, 1, 2], seed))
-    masks = np.stack([sample(tf.constant([7, i])) for i in range(draws)])
+    masks = [mask(sample(tf.constant([7, i]))) for i in range(draws)]
+    masks = np.stack(masks)
     for label in range(3):
         drawn = masks[:, label, label != LABELS].astype(np.float64)
         others = drawn.shape[1]
@@ -254,108 +207,42 @@ def test_all_rows_and_all_pairs_are_drawn_equally_often():
         assert np.abs(joint - draws * share).max() < 5 * deviation
 
 
-# score
+# blocks
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("rows", [7, 8, 8192])
-def test_scores_and_gradients_are_those_of_cosines(mode, rows, monkeypatch):
-    # 40 rows: an incomplete last block, complete ones, one alone.
-    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", rows)
-    bank = filled()
-    vectors = tf.constant(3 * random(5, HIDDEN, seed=4))
-    upstream = tf.constant(random(5, len(bank), seed=3))
-    function = scores_and_gradient(bank, bank.adversarial, upstream)
-    scores, gradient = MODES[mode](function)(vectors)
-    assert scores.dtype == tf.float32
-    np.testing.assert_allclose(
-        scores, cosines(bank.adversarial, vectors), rtol=0, atol=1e-5
-    )
-    expected = dense_gradient(bank.adversarial, vectors, upstream)
-    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 20, 21, 39, 40, 41])
-def test_blocks_of_any_size_are_alike(rows, monkeypatch):
-    bank = filled()
-    vectors = tf.constant(random(2, HIDDEN, seed=4))
-    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", rows)
-    np.testing.assert_allclose(
-        bank.score(bank.clean, vectors),
-        cosines(bank.clean, vectors),
-        rtol=0,
-        atol=1e-5,
-    )
-
-
-def test_the_length_of_a_vector_does_not_matter():
-    bank = filled()
-    vectors = random(2, HIDDEN, seed=4)
-    scores = bank.score(bank.clean, tf.constant(vectors))
-    np.testing.assert_allclose(
-        bank.score(bank.clean, tf.constant(100 * vectors)), scores, atol=1e-6
-    )
-
-
-def test_bfloat16_rows_are_scored_in_float32(monkeypatch):
-    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", 7)
-    bank = filled(dtype="bfloat16")
-    vectors = tf.constant(random(5, HIDDEN, seed=4))
-    upstream = tf.constant(random(5, len(bank), seed=3))
-    function = scores_and_gradient(bank, bank.clean, upstream)
-    scores, gradient = function(vectors)
-    np.testing.assert_allclose(
-        scores, cosines(bank.clean, vectors), rtol=0, atol=1e-5
-    )
-    expected = dense_gradient(bank.clean, vectors, upstream)
-    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_zero_row_scores_0(mode, monkeypatch):
-    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", 7)
-    bank = filled()
-    # The last one fills up the last block, too.
-    zero = [3, len(bank) - 1]
-    bank.write(zero, tf.zeros([2, HIDDEN]), tf.zeros([2, HIDDEN]))
-    vectors = tf.constant(random(2, HIDDEN, seed=4))
-    upstream = tf.ones([2, len(bank)])
-    function = scores_and_gradient(bank, bank.clean, upstream)
-    scores, gradient = MODES[mode](function)(vectors)
-    np.testing.assert_array_equal(scores.numpy()[:, zero], 0)
-    np.testing.assert_allclose(
-        scores, cosines(bank.clean, vectors), rtol=0, atol=1e-5
-    )
-    expected = dense_gradient(bank.clean, vectors, upstream)
-    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_zero_vector_scores_0():
-    bank = filled()
-    function = scores_and_gradient(bank, bank.clean, tf.ones([1, len(bank)]))
-    scores, gradient = function(tf.zeros([1, HIDDEN]))
-    np.testing.assert_array_equal(scores, np.zeros([1, len(bank)]))
-    assert np.isfinite(gradient).all()
-
-
-@pytest.mark.parametrize("open_batch", [False, True])
-def test_no_tensor_has_more_than_scores_or_a_block_of_rows(
-    open_batch, monkeypatch
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("num_negatives", [None, 4])
+@pytest.mark.parametrize("rows", [1, 2, 7, 20, 21, 39, 40, 41, 8192])
+def test_blocks_of_any_size_read_what_was_drawn(
+    rows, num_negatives, dtype, monkeypatch
 ):
-    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(memory_bank, "_ROWS_AT_ONCE", rows)
+    bank = filled(num_negatives=num_negatives, dtype=dtype)
+    labels = [2, 0, 2, 1]
+    negatives = bank.draw(labels, [1, 2])
+    expected = mask(negatives)
+    chosen = np.flatnonzero(expected.any(axis=0))
+    if num_negatives:
+        assert len(chosen) < len(bank)
+    for table in (bank.clean, bank.adversarial):
+        unit, drawn = read_all(bank, table, negatives)
+        array = table.numpy().astype(np.float64)[chosen]
+        array /= np.linalg.norm(array, axis=1, keepdims=True)
+        np.testing.assert_allclose(unit, array, rtol=1e-5)
+        np.testing.assert_array_equal(
+            drawn[:, : len(chosen)], expected[:, chosen]
+        )
+        # Nor does what fills up the last block count.
+        assert not drawn[:, len(chosen) :].any()
+        assert drawn.shape[1] - len(chosen) < min(rows, len(bank))
+
+
+def test_a_zero_row_is_no_direction():
     bank = filled()
-    upstream = tf.constant(random(3, len(bank)))
-    sizes = tensor_sizes(
-        scores_and_gradient(bank, bank.clean, upstream), open_batch
-    )
-    # 40 rows are 6 blocks of 7.
-    assert 7 * HIDDEN in sizes
-    assert max(sizes) == 3 * 6 * 7
-    # What a copy of the table would show.
-    dense = tensor_sizes(
-        lambda v: dense_gradient(bank.clean, v, upstream), open_batch
-    )
-    assert max(dense) == len(bank) * HIDDEN
+    bank.write([3, 39], tf.zeros([2, HIDDEN]), tf.zeros([2, HIDDEN]))
+    unit, _ = read_all(bank, bank.clean, bank.draw([0, 1], [1, 2]))
+    np.testing.assert_array_equal(unit[[3, 39]], 0)
+    assert np.isfinite(unit).all()
 
 
 # memory

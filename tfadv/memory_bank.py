@@ -1,5 +1,7 @@
 """The memory of CARL: every training example's representations."""
 
+import typing
+
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -7,8 +9,27 @@ from absl import logging
 from tfadv import replicas
 
 DTYPES = ("float32", "bfloat16")
-# Rows in float32 at a time while scoring: 24 MB at 768 dimensions.
-_ROWS_AT_ONCE = 8192
+# Rows in float32 at a time: 3 MB at 768 dimensions, which a cache holds.
+_ROWS_AT_ONCE = 1024
+
+
+class Negatives(typing.NamedTuple):
+    """Which of the rows that a replica holds are whose negatives.
+
+    Args:
+        index: int32 tensor of shape `[rows]`, the numbers of the rows that
+            some class has drawn; zeros behind them.
+        size: int32 scalar, how many these rows are.
+        drawn: bool tensor of shape `[classes, rows]`, by the rows' numbers.
+        classes: int tensor of shape `[batch]`, the examples' classes in it.
+        counts: float32 tensor of shape `[batch]`, the examples' negatives.
+    """
+
+    index: tf.Tensor
+    size: tf.Tensor
+    drawn: tf.Tensor
+    classes: tf.Tensor
+    counts: tf.Tensor
 
 
 class MemoryBank:
@@ -20,12 +41,12 @@ class MemoryBank:
     paper's Eq. 5 as it is written. Rows are stored as they are and
     normalised where they are scored, so a row is not renormalised by updates.
 
-    The bank draws negatives; losses on their scores are elsewhere
-    (`tfadv.objectives.contrastive_losses`).
+    The bank draws negatives and reads them; their scores and the losses are
+    elsewhere (`tfadv.objectives.contrastive_losses`).
 
     Where several replicas train, each has the whole bank, and a row that is
     written on one of them is written on all. Sharded, each holds an equal
-    part of the rows instead, and draws and scores those alone.
+    part of the rows instead, and draws and reads those alone.
 
     Args:
         labels: int array of shape `[examples]`, the class of every training
@@ -52,8 +73,9 @@ class MemoryBank:
     ```python
     bank = MemoryBank(labels=[0, 1, 0], hidden_dim=4)
     bank.write([0, 1, 2], clean=np.eye(3, 4), adversarial=np.ones([3, 4]))
-    drawn = bank.draw([0], seed=[1, 2])  # [[False, True, False]]
-    scores = bank.score(bank.clean, tf.ones([1, 4]))  # cosines, [1, 3]
+    negatives = bank.draw([0], seed=[1, 2])
+    count, read = bank.blocks(bank.clean, negatives)
+    rows, inverse, drawn = read(0)  # drawn: [[True, False, False]]
     ```
 
     Reference:
@@ -208,8 +230,7 @@ class MemoryBank:
                 where all are taken.
 
         Returns:
-            bool tensor of shape `[batch, rows]`: which of the rows that this
-            replica holds are drawn.
+            `Negatives`, of the rows that this replica holds.
         """
         classes = tf.constant(self._classes)[:, None]
         if self.num_negatives is None:
@@ -228,70 +249,41 @@ class MemoryBank:
             drawn = tf.slice(drawn, [0, self._first()], [-1, self.rows])
         is_class = tf.cast(labels, tf.int32)[:, None] == self._classes
         which = tf.argmax(tf.cast(is_class, tf.int32), axis=1)
-        return tf.gather(drawn, which)
+        counts = tf.reduce_sum(tf.cast(drawn, tf.float32), axis=1)
+        index, size = _numbers(tf.reduce_any(drawn, axis=0))
+        return Negatives(index, size, drawn, which, tf.gather(counts, which))
 
-    def score(self, table, vectors):
-        """Computes the cosines of vectors with every row this replica holds.
-
-        Rows are read a block at a time, in both directions: neither a copy of
-        the table nor a tensor of `[batch, negatives, hidden]` comes about.
-        Gradients flow to the vectors.
+    def blocks(self, table, negatives):
+        """Reads negatives, block by block: each of them once for all examples.
 
         Args:
             table: `self.clean` or `self.adversarial`.
-            vectors: float32 tensor of shape `[batch, hidden]`.
+            negatives: `Negatives`.
 
         Returns:
-            float32 tensor of shape `[batch, rows]`.
+            The number of blocks, an int32 scalar; and a callable of a block's
+            number that returns its rows, float32 of shape `[block, hidden]`,
+            their inverse lengths, `[block]`, and which are whose negatives,
+            bool of shape `[batch, block]`.
         """
-        rows = min(_ROWS_AT_ONCE, self.rows)
-        blocks = -(-self.rows // rows)
-
         table = replicas.own_copy(table)
+        size = min(_ROWS_AT_ONCE, self.rows)
 
         def read(block):
-            # The last block is filled up with the last row.
-            index = tf.minimum(block * rows + tf.range(rows), self.rows - 1)
-            return tf.cast(tf.gather(table, index), tf.float32)
-
-        def forward(vectors, block):
-            block = read(block)
-            squares = tf.reduce_sum(tf.square(block), axis=1)
-            inverse = tf.math.rsqrt(tf.maximum(squares, 1e-12))
-            scores = tf.matmul(vectors, block, transpose_b=True) * inverse
-            return scores, inverse
-
-        @tf.custom_gradient
-        def cosines(vectors):
-            scores, inverse = tf.map_fn(
-                lambda block: forward(vectors, block),
-                tf.range(blocks),
-                parallel_iterations=1,
-                fn_output_signature=(
-                    tf.TensorSpec([None, rows], tf.float32),
-                    tf.TensorSpec([rows], tf.float32),
-                ),
-            )
-            scores = tf.reshape(
-                tf.transpose(scores, [1, 0, 2]), [-1, blocks * rows]
+            place = block * size + tf.range(size)
+            # The last block is filled up.
+            index = tf.gather(negatives.index, tf.minimum(place, self.rows - 1))
+            rows = tf.cast(tf.gather(table, index), tf.float32)
+            squares = tf.reduce_sum(tf.square(rows), axis=1)
+            drawn = tf.gather(negatives.drawn, index, axis=1)
+            drawn = tf.gather(drawn, negatives.classes)
+            return (
+                rows,
+                tf.math.rsqrt(tf.maximum(squares, 1e-12)),
+                drawn & (place < negatives.size),
             )
 
-            def gradient(upstream):
-                filling = blocks * rows - self.rows
-                upstream = tf.pad(upstream, [[0, 0], [0, filling]])
-                upstream = tf.reshape(upstream, [-1, blocks, rows]) * inverse
-                return tf.foldl(
-                    lambda total, of_block: (
-                        total + tf.matmul(of_block[0], read(of_block[1]))
-                    ),
-                    (tf.transpose(upstream, [1, 0, 2]), tf.range(blocks)),
-                    initializer=tf.zeros_like(vectors),
-                    parallel_iterations=1,
-                )
-
-            return scores[:, : self.rows], gradient
-
-        return cosines(tf.nn.l2_normalize(vectors, axis=1))
+        return -(-negatives.size // size), read
 
     def _table(self, name):
         aggregation = tf.VariableAggregation
@@ -339,3 +331,21 @@ class MemoryBank:
         old = tf.cast(old, tf.float32)
         new = tf.cast(new, tf.float32)
         return self.momentum * old + (1.0 - self.momentum) * new
+
+
+def _numbers(chosen):
+    """Returns the positions of the chosen, and how many they are.
+
+    Args:
+        chosen: bool tensor of shape `[n]`.
+
+    Returns:
+        int32 tensor of shape `[n]`, zeros behind the positions, for XLA wants
+        sizes that are known; and int32 scalar.
+    """
+    total = tf.size(chosen)
+    count = tf.cumsum(tf.cast(chosen, tf.int32))
+    # Those not chosen come together behind the end.
+    place = tf.where(chosen, count - 1, total)
+    index = tf.scatter_nd(place[:, None], tf.range(total), [total + 1])
+    return index[:total], count[-1]

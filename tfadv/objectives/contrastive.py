@@ -216,24 +216,30 @@ class ContrastiveObjective(Objective):
         # The negatives of an adversarial anchor are clean, and the reverse.
         tables = [self.bank.clean, self.bank.adversarial]
         scores = [
-            self.bank.score(table, anchor) / self.temperature
+            contrastive_losses.Scores(
+                tf.nn.l2_normalize(anchor, axis=1),
+                *self.bank.blocks(table, drawn),
+                self.temperature,
+            )
             for table, anchor in zip(tables, anchors, strict=True)
         ]
         if self.loss_name == "infonce":
             losses = [
-                contrastive_losses.infonce(positive, negatives, drawn, shards)
+                contrastive_losses.infonce(positive, negatives, shards)
                 for negatives in scores
             ]
         else:
-            log_z = self._log_z(positive, scores, drawn, sample_weight, shards)
+            log_z = self._log_z(
+                positive, scores, drawn.counts, sample_weight, shards
+            )
             losses = [
                 contrastive_losses.nce(
                     positive,
                     negatives,
-                    drawn,
+                    drawn.counts,
                     log_z[i],
-                    shards,
                     len(self.bank),
+                    shards,
                 )
                 for i, negatives in enumerate(scores)
             ]
@@ -294,8 +300,14 @@ class ContrastiveObjective(Objective):
         """Returns R, `[batch, hidden]`, of an encoder's outputs."""
         return REPRESENTATIONS[self.representation](outputs)
 
-    def _log_z(self, positive, scores, drawn, sample_weight, shards):
+    def _log_z(self, positive, scores, counts, sample_weight, shards):
         """Returns log Z of both anchors, fixed by the first batch."""
+        known = tf.convert_to_tensor(self.log_z)
+        unknown = tf.math.is_nan(known)
+        others = [
+            negatives.log_sum(wanted=unknown[i])
+            for i, negatives in enumerate(scores)
+        ]
         counted = None
         if sample_weight is None and shards is not None:
             sample_weight = tf.ones_like(positive)
@@ -307,16 +319,16 @@ class ContrastiveObjective(Objective):
                 everyone = shards.gather(numbers) == 1
                 positive, counted = shards.place((positive, numbers))
                 counted = counted == 1
-            drawn &= everyone[:, None]
+            others = [tf.where(everyone, values, -1e9) for values in others]
+            counts = tf.where(everyone, counts, 0.0)
         first = [
             contrastive_losses.log_normalizer(
-                positive, negatives, drawn, counted, len(self.bank)
+                positive, values, counts, len(self.bank), counted
             )
-            for negatives in scores
+            for values in others
         ]
-        known = tf.convert_to_tensor(self.log_z)
         first = tf.stop_gradient(tf.stack(first))
-        log_z = tf.where(tf.math.is_nan(known), first, known)
+        log_z = tf.where(unknown, first, known)
         kept = log_z
         if counted is not None:
             # A batch that counts nothing tells nothing.

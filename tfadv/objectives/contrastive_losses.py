@@ -1,12 +1,12 @@
-"""Contrastive losses as pure functions of scores.
+"""Contrastive losses, which take the scores of a block of negatives at a time.
 
 A score is a dot product of two L2-normalised representations over the
-temperature: the logarithm of h in Eq. 4. Both losses take those of a batch
-with its positives and with every row of a memory bank, and a mask that says
-which rows are an example's negatives.
+temperature: the logarithm of h in Eq. 4. The losses take those of a batch with
+its positives, and a sum over each example's negatives, in which the negatives'
+scores are `Scores`.
 
-The rows may lie on several replicas. Then each replica scores the examples of
-all of them, `[all, rows]`, with the rows it holds; `shards` is its
+The negatives may lie on several replicas. Then each replica scores the examples
+of all of them with the negatives it holds; `shards` is its
 `tfadv.replicas.Share` of the examples, and the losses are those of its own.
 """
 
@@ -14,8 +14,135 @@ import tensorflow as tf
 
 from tfadv import replicas
 
+# A logarithm of nothing: finite, so that no gradient is NaN.
+_NOTHING = -1e9
 
-def log_normalizer(positive, negatives, drawn, counted=None, rows=None):
+
+class Scores:
+    """The scores of a batch with its negatives, a block of them at a time.
+
+    Sums over an example's negatives come with their gradients with respect to
+    the examples' vectors: a block is read once, and nothing of it is kept.
+
+    Args:
+        vectors: float32 tensor of shape `[batch, hidden]`, of length 1.
+        blocks: int32 scalar, the number of blocks.
+        read: callable of a block's number that returns float32 rows, `[block,
+            hidden]`, their inverse lengths, `[block]`, and which are whose
+            negatives, bool, `[batch, block]`.
+        temperature: float.
+
+    Example:
+
+    ```python
+    vectors = tf.eye(2)
+    rows, inverse = tf.constant([[3.0, 4.0]]), tf.constant([0.2])
+    drawn = tf.constant([[True], [False]])
+    scores = Scores(vectors, 1, lambda block: (rows, inverse, drawn), 0.5)
+    scores.log_sum()  # 1.2, and about -1e9
+    ```
+    """
+
+    def __init__(self, vectors, blocks, read, temperature):
+        self._vectors = vectors
+        self._blocks = blocks
+        self._read = read
+        self._temperature = temperature
+
+    def log_sum(self, wanted=True):
+        """Sums the exponentials of each example's scores, in logarithms.
+
+        Args:
+            wanted: bool scalar. Where it is false, nothing is read.
+
+        Returns:
+            float32 tensor of shape `[batch]`; about -1e9 for an example
+            without negatives.
+        """
+
+        def add(state, scores, drawn):
+            before, total = state
+            scores = tf.where(drawn, scores, _NOTHING)
+            highest = tf.maximum(before, tf.reduce_max(scores, axis=1))
+            kept = tf.exp(before - highest)
+            parts = tf.exp(scores - highest[:, None])
+            parts = tf.where(drawn, parts, 0.0)
+            total = total * kept + tf.reduce_sum(parts, axis=1)
+            return (highest, total), kept, parts
+
+        def finish(state):
+            highest, total = state
+            total = tf.maximum(total, 1e-30)
+            return highest + tf.math.log(total), 1.0 / total
+
+        zeros = tf.zeros_like(self._vectors[:, 0])
+        blocks = tf.where(wanted, self._blocks, 0)
+        return self._sum(add, (zeros + _NOTHING, zeros), finish, blocks)
+
+    def softplus_sum(self, offset):
+        """Sums `log(1 + e^(score - offset))` over each example's negatives.
+
+        Args:
+            offset: float32 tensor of shape `[batch]`; no gradient flows there.
+
+        Returns:
+            float32 tensor of shape `[batch]`.
+        """
+
+        def add(total, scores, drawn):
+            scores -= offset[:, None]
+            losses = tf.where(drawn, tf.nn.softplus(scores), 0.0)
+            total += tf.reduce_sum(losses, axis=1)
+            parts = tf.where(drawn, tf.sigmoid(scores), 0.0)
+            return total, tf.ones_like(total), parts
+
+        def finish(total):
+            return total, tf.ones_like(total)
+
+        zeros = tf.zeros_like(self._vectors[:, 0])
+        return self._sum(add, zeros, finish, self._blocks)
+
+    def _sum(self, add, state, finish, blocks):
+        """Reads all blocks, in a loop that adds up sums and their gradients.
+
+        Args:
+            add: callable of a state, a block's scores and which are drawn. It
+                returns the next state, what the gradients so far are to be
+                multiplied by, `[batch]`, and the sum's derivatives with
+                respect to the scores, `[batch, block]`.
+            state: the first state.
+            finish: callable of the last state that returns the sums,
+                `[batch]`, and what multiplies the gradients.
+            blocks: int32 scalar.
+        """
+
+        @tf.custom_gradient
+        def summed(vectors):
+            def body(block, state, gradient):
+                rows, inverse, drawn = self._read(block)
+                scale = inverse / self._temperature
+                scores = tf.matmul(vectors, rows, transpose_b=True) * scale
+                state, kept, parts = add(state, scores, drawn)
+                gradient *= kept[:, None]
+                gradient += tf.matmul(parts * scale, rows)
+                return block + 1, state, gradient
+
+            _, last, gradient = tf.while_loop(
+                lambda block, *_: block < blocks,
+                body,
+                (tf.constant(0), state, tf.zeros_like(vectors)),
+                parallel_iterations=1,
+            )
+            sums, factor = finish(last)
+            return (
+                sums,
+                lambda upstream: (upstream * factor)[:, None] * gradient,
+            )
+
+        return summed(self._vectors)
+
+
+def log_normalizer(positive, others, counts, rows, counted=None):
     """Estimates the constant Z of `nce` from a batch, as its logarithm.
 
     Z is the mean of h over the positives and the drawn negatives of the
@@ -23,11 +150,12 @@ def log_normalizer(positive, negatives, drawn, counted=None, rows=None):
 
     Args:
         positive: float32 tensor of shape `[batch]`.
-        negatives: float32 tensor of shape `[batch, rows]`.
-        drawn: bool tensor of shape `[batch, rows]`.
+        others: float32 tensor of shape `[batch]`, `Scores.log_sum` of the
+            negatives.
+        counts: float32 tensor of shape `[batch]`, the examples' negatives.
+        rows: int, N, the number of rows.
         counted: bool tensor of shape `[batch]`: whose positives count; `None`
             for all.
-        rows: int, the number of rows where they lie on several replicas.
 
     Returns:
         float32 scalar.
@@ -37,21 +165,15 @@ def log_normalizer(positive, negatives, drawn, counted=None, rows=None):
     """
     count = tf.size(positive)
     if counted is not None:
-        positive = _only_drawn(positive, counted)
+        positive = tf.where(counted, positive, _NOTHING)
         count = tf.reduce_sum(tf.cast(counted, tf.int32))
-    scores = tf.concat(
-        [positive[:, None], _only_drawn(negatives, drawn)], axis=1
-    )
-    count = tf.cast(count, tf.float32) + tf.reduce_sum(
-        tf.cast(drawn, tf.float32)
-    )
+    count = tf.cast(count, tf.float32) + tf.reduce_sum(counts)
     count = tf.maximum(replicas.total(count), 1.0)
-    rows = tf.cast(rows or tf.shape(negatives)[1], tf.float32)
-    total = replicas.log_sum(tf.reduce_logsumexp(scores))
-    return total - tf.math.log(count / rows)
+    total = tf.reduce_logsumexp(tf.concat([positive, others], axis=0))
+    return replicas.log_sum(total) - tf.math.log(count / rows)
 
 
-def nce(positive, negatives, drawn, log_z, shards=None, rows=None):
+def nce(positive, negatives, counts, log_z, rows, shards=None):
     """Tells each example's positive from its negatives, one by one.
 
     A pair is taken for the positive one with the odds h / Z to m / N, where m
@@ -59,12 +181,11 @@ def nce(positive, negatives, drawn, log_z, shards=None, rows=None):
 
     Args:
         positive: float32 tensor of shape `[batch]`: scores with the positive.
-        negatives: float32 tensor of shape `[batch, rows]`: scores with all
-            rows of the bank.
-        drawn: bool tensor of shape `[batch, rows]`: which rows are negatives.
+        negatives: `Scores`.
+        counts: float32 tensor of shape `[batch]`: m, the examples' negatives.
         log_z: float32 scalar: the logarithm of Z, see `log_normalizer`.
+        rows: int, N, the number of rows.
         shards: `tfadv.replicas.Share`, where the rows lie on several replicas.
-        rows: int, their number then.
 
     Returns:
         float32 tensor of shape `[batch]`.
@@ -73,27 +194,22 @@ def nce(positive, negatives, drawn, log_z, shards=None, rows=None):
      - [Tian et al. 2020](https://arxiv.org/abs/1910.10699), Eq. 18
      - CARL and RAR paper, Eq. 2
     """
-    rows = tf.cast(rows or tf.shape(negatives)[1], tf.float32)
-    count = tf.reduce_sum(tf.cast(drawn, tf.float32), axis=1)
     if shards is not None:
-        count = replicas.total(count)
-    log_noise = tf.math.log(tf.maximum(count, 1.0) / rows)
-    wrong = tf.nn.softplus(negatives - (log_z + log_noise)[:, None])
-    wrong = tf.reduce_sum(tf.where(drawn, wrong, 0.0), axis=1)
+        counts = replicas.total(counts)
+    offset = log_z + tf.math.log(tf.maximum(counts, 1.0) / rows)
+    wrong = negatives.softplus_sum(offset)
     if shards is not None:
-        wrong, log_noise = replicas.total(wrong), shards.own(log_noise)
-        wrong = shards.own(wrong)
-    return tf.nn.softplus(log_z + log_noise - positive) + wrong
+        wrong = shards.own(replicas.total(wrong))
+        offset = shards.own(offset)
+    return tf.nn.softplus(offset - positive) + wrong
 
 
-def infonce(positive, negatives, drawn, shards=None):
+def infonce(positive, negatives, shards=None):
     """Picks each example's positive out of it and its negatives: a softmax.
 
     Args:
         positive: float32 tensor of shape `[batch]`: scores with the positive.
-        negatives: float32 tensor of shape `[batch, rows]`: scores with all
-            rows of the bank.
-        drawn: bool tensor of shape `[batch, rows]`: which rows are negatives.
+        negatives: `Scores`.
         shards: `tfadv.replicas.Share`, where the rows lie on several replicas.
 
     Returns:
@@ -103,14 +219,8 @@ def infonce(positive, negatives, drawn, shards=None):
      - [van den Oord et al. 2018](https://arxiv.org/abs/1807.03748), Eq. 4
      - CARL and RAR paper, Eq. 2
     """
-    others = tf.reduce_logsumexp(_only_drawn(negatives, drawn), axis=1)
+    others = negatives.log_sum()
     if shards is not None:
         others = shards.own(replicas.log_sum(others))
     # log(1 + e^(others - positive)): the softmax of two.
     return tf.nn.softplus(others - positive)
-
-
-def _only_drawn(scores, drawn):
-    # Finite, for the gradient of logsumexp at a row without negatives; its
-    # exponential is 0.
-    return tf.where(drawn, scores, -1e9)
