@@ -78,9 +78,9 @@ def tokenize(examples, tokenizer, name="texts"):
 def bucket_widths(max_length):
     """Returns the widths that batches are padded to.
 
-    Widths grow by 8, and beyond 64 tokens by an eighth of the next lower
-    power of two, so that padding to them adds at most an eighth to a long
-    batch while even 512 tokens need only 32 shapes.
+    Widths grow by 2, and beyond 16 tokens by an eighth of the next lower
+    power of two, so that padding to them adds less than an eighth while even
+    512 tokens need only 48 shapes.
 
     Args:
         max_length: int, in tokens.
@@ -91,12 +91,12 @@ def bucket_widths(max_length):
     Example:
 
     ```python
-    bucket_widths(20)  # [8, 16, 20]
+    bucket_widths(9)  # [2, 4, 6, 8, 9]
     ```
     """
     widths, width = [], 0
     while width < max_length:
-        width += max(8, 1 << max(0, width.bit_length() - 4))
+        width += max(2, 1 << max(0, width.bit_length() - 4))
         widths.append(min(width, max_length))
     return widths
 
