@@ -7,11 +7,11 @@ Ours: `tfadv.pgd_attack` over `evaluation_batches`, as tools.attack drives it;
 of each example it keeps the strongest of the k + 1 points. The peer: the
 usual loop, without gradients for the weights, over random batches, each
 padded to its longest sentence; it keeps the last point. With fewer batches
-than there are, ours are taken at equal distances in the order of lengths, the
-peer's by chance. Needs PyTorch and transformers.
+than there are, both take those at equal distances in the order of widths; the
+time of their tokens stands for that of all. Needs PyTorch and transformers.
 """
 
-import itertools
+import functools
 
 from benchmarks import lengths, measure, sizes
 
@@ -32,7 +32,8 @@ def main():
     options = measure.parse(parser, short={"batches": 2})
     if options.only:
         measure.answer_batches(
-            our_loop if options.only in measure.OURS else torch_loop, options
+            our_batches if options.only in measure.OURS else torch_batches,
+            options,
         )
         return
     drawn = lengths.draw(options)
@@ -48,8 +49,8 @@ def main():
     print(f"\n{report}")
 
 
-def our_loop(options, drawn):
-    """Yields the size of every batch, when it has been attacked."""
+def our_batches(options, drawn):
+    """Returns all batches: their sizes, and what attacks them."""
     from tfadv import command_line
 
     command_line.import_tensorflow()
@@ -71,28 +72,31 @@ def our_loop(options, drawn):
         found = tfadv.pgd_attack(classifier, x, y, EPSILON, steps=options.steps)
         return found.fooled, found.delta
 
-    whole = int(batches.cardinality())
-    number = min(options.batches or whole, whole)
-    wanted = set(lengths.evenly(number, whole))
-    chosen = (batch for i, batch in enumerate(batches) if i in wanted)
-    # The first one, which traces, is one of middle length.
-    for x, y in itertools.chain(batches.skip(whole // 2).take(1), chosen):
-        [part.numpy() for part in attack(x, y)]
-        yield x["token_ids"].shape
+    return [
+        (x["token_ids"].shape, functools.partial(attack, x, y))
+        for x, y in batches
+    ]
 
 
-def torch_loop(options, drawn):
-    """Yields the size of every batch, when it has been attacked."""
+def torch_batches(options, drawn):
+    """Returns all batches: their sizes, and what attacks them."""
     from benchmarks import torch_peers
 
     torch_peers.use_all_cores()
     wanted = sizes.ENCODERS[options.encoder]
     model = torch_peers.make_model(wanted).eval()
-    for inputs, labels in torch_peers.make_loader(
-        drawn, wanted.vocabulary, options.batch
-    ):
-        torch_peers.pgd(model, inputs, labels, EPSILON, options.steps)
-        yield inputs["input_ids"].shape
+    attack = functools.partial(
+        torch_peers.pgd, epsilon=EPSILON, steps=options.steps
+    )
+    return [
+        (
+            inputs["input_ids"].shape,
+            functools.partial(attack, model, inputs, labels),
+        )
+        for inputs, labels in torch_peers.make_loader(
+            drawn, wanted.vocabulary, options.batch
+        )
+    ]
 
 
 if __name__ == "__main__":

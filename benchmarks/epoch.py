@@ -6,12 +6,12 @@ python -m benchmarks.epoch --short
 FreeLB, CARL and RAR. Ours: `training_batches`, whose batches hold texts of like
 length, and one traced function for all shapes. The peer: random batches, each
 padded to its longest sentence. With fewer batches than an epoch has, both make
-as many of the whole epoch's, for fewer sentences would bucket worse: ours are
-taken at equal distances in the order of widths, the peer's by chance. Needs
-PyTorch and transformers.
+as many of the whole epoch's, for fewer sentences would bucket worse: those at
+equal distances in the order of widths. The time of their tokens stands for that
+of all. Needs PyTorch and transformers.
 """
 
-import itertools
+import functools
 import sys
 
 from benchmarks import lengths, measure, sizes
@@ -39,7 +39,8 @@ def main():
     options = measure.parse(parser, short={"batches": 6, "updates": ["FreeLB"]})
     if options.only:
         measure.answer_batches(
-            our_loop if options.only in measure.OURS else torch_loop, options
+            our_batches if options.only in measure.OURS else torch_batches,
+            options,
         )
         return
     drawn = lengths.draw(options)
@@ -62,8 +63,8 @@ def main():
         print(f"\n{name}\n\n{report}", flush=True)
 
 
-def our_loop(options, drawn):
-    """Yields the size of every batch, when it has been trained on."""
+def our_batches(options, drawn):
+    """Returns all batches: their sizes, and what updates on them."""
     from tfadv import command_line
 
     command_line.import_tensorflow()
@@ -84,30 +85,26 @@ def our_loop(options, drawn):
     def update(x, y):
         return classifier.train_step((x, y))
 
-    # The first one, which traces, is one of middle width.
-    by_width = sorted(batches, key=lambda batch: batch[0]["token_ids"].shape[1])
-    whole = len(by_width)
-    chosen = batches
-    if options.batches is not None and options.batches < whole:
-        chosen = [by_width[i] for i in lengths.evenly(options.batches, whole)]
-    for x, y in itertools.chain([by_width[whole // 2]], chosen):
-        update(x, y)
-        yield x["token_ids"].shape
+    return [
+        (x["token_ids"].shape, functools.partial(update, x, y))
+        for x, y in batches
+    ]
 
 
-def torch_loop(options, drawn):
-    """Yields the size of every batch, when it has been trained on."""
+def torch_batches(options, drawn):
+    """Returns all batches: their sizes, and what updates on them."""
     from benchmarks import torch_peers
 
     torch_peers.use_all_cores()
     [name] = options.updates
     step = torch_peers.make_step(name, options)
     wanted = sizes.ENCODERS[options.encoder]
-    for inputs, labels in torch_peers.make_loader(
-        drawn, wanted.vocabulary, options.batch
-    ):
-        step(inputs, labels)
-        yield inputs["input_ids"].shape
+    return [
+        (inputs["input_ids"].shape, functools.partial(step, inputs, labels))
+        for inputs, labels in torch_peers.make_loader(
+            drawn, wanted.vocabulary, options.batch
+        )
+    ]
 
 
 if __name__ == "__main__":

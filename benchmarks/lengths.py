@@ -78,11 +78,6 @@ def from_counts(counts, number, rng):
     return rng.choice(every, number, replace=False).tolist()
 
 
-def evenly(number, whole):
-    """Returns the places of some of a sequence, at equal distances."""
-    return [int((i + 0.5) * whole / number) for i in range(number)]
-
-
 def describe(lengths, options):
     """Tells in words which lengths these are."""
     source = "the stored histogram" if options.data_dir is None else "train.tsv"

@@ -103,32 +103,59 @@ def answer(function):
         print(f"\n{_ANSWER}{answered}", flush=True)
 
 
-def answer_batches(loop, options):
-    """Answers how long a loop takes for its next batches.
+def answer_batches(make, options):
+    """Answers how long a system takes for its next batches.
 
     The first question brings the sentences' `lengths`; what it is answered is
-    the loop's start and its first batch.
+    the start, a first batch of middle width, and `width`: the tokens a
+    sentence, padding included, over all batches. Where fewer are wanted than
+    there are, those measured lie at equal distances in the order of widths.
 
     Args:
-        loop: callable of the options and the lengths that returns an iterator
-            of each batch's `[sentences, tokens]`, when it is done.
+        make: callable of the options and the lengths that returns a list of
+            all batches: each one's `[sentences, tokens]`, and a callable that
+            makes an update or an attack of it.
         options: `argparse.Namespace`.
     """
-    running = None
+    calls = None
 
     def found(batches=1, lengths=None):
-        nonlocal running
+        nonlocal calls
         start = time.perf_counter()
+        answered = {}
         if lengths is not None:
-            running = loop(options, lengths)
-        shapes = list(itertools.islice(running, batches))
+            every = sorted(make(options, lengths), key=lambda call: call[0][1])
+            middle = every[len(every) // 2]
+            number = min(options.batches or len(every), len(every))
+            chosen = [every[i] for i in evenly(number, len(every))]
+            calls = itertools.chain([middle], chosen)
+            shapes = [shape for shape, _ in every]
+            answered["width"] = _tokens(shapes) / _sentences(shapes)
+        shapes = []
+        for shape, call in itertools.islice(calls, batches):
+            call()
+            shapes.append(shape)
         return {
+            **answered,
             "seconds": time.perf_counter() - start,
-            "sentences": sum(rows for rows, _ in shapes),
-            "tokens": sum(rows * width for rows, width in shapes),
+            "sentences": _sentences(shapes),
+            "tokens": _tokens(shapes),
         }
 
     answer(found)
+
+
+def evenly(number, whole):
+    """Returns the places of some of a sequence, at equal distances."""
+    return [int((i + 0.5) * whole / number) for i in range(number)]
+
+
+def _sentences(shapes):
+    return sum(rows for rows, _ in shapes)
+
+
+def _tokens(shapes):
+    return sum(rows * width for rows, width in shapes)
 
 
 def in_turns(workers, questions):
@@ -197,7 +224,10 @@ def batches_in_turns(workers, batches, at_once):
 
 
 def batches_report(totals, first, aims):
-    """Lays out what systems took for their batches, a sentence for a sentence.
+    """Lays out what systems take for all batches, a sentence for a sentence.
+
+    That is the time of a token in the batches measured, times the tokens of
+    all.
 
     Args:
         totals: dict of dicts, as `batches_in_turns` returns them.
@@ -207,17 +237,19 @@ def batches_report(totals, first, aims):
     Returns:
         string.
     """
-    peer = totals[PEER]
+    widths = {name: found["width"] for name, found in first.items()}
+    seconds = {
+        name: total["seconds"] / total["tokens"] * widths[name]
+        for name, total in totals.items()
+    }
     rows = []
-    for name, total in totals.items():
-        seconds, tokens = (
-            (total[key] / total["sentences"]) / (peer[key] / peer["sentences"])
-            for key in ("seconds", "tokens")
-        )
+    for name in totals:
         aim = f"at most {aims[name]}" if name in aims else None
-        rows.append([name, seconds, aim, tokens])
+        time_share = seconds[name] / seconds[PEER]
+        rows.append([name, time_share, aim, widths[name] / widths[PEER]])
     columns = ["system", "of PyTorch's time", "aim", "of its padded tokens"]
-    widths = ", ".join(
+    all_tokens = ", ".join(f"{n} {width:.1f}" for n, width in widths.items())
+    measured = ", ".join(
         f"{name} {total['tokens'] / total['sentences']:.1f}"
         for name, total in totals.items()
     )
@@ -226,9 +258,9 @@ def batches_report(totals, first, aims):
     )
     return (
         f"{table(columns, rows)}\n\nTokens a sentence, padding included: "
-        f"{widths}. Not in the times: imports, building, tracing and the "
-        f"first batch: {starts}. 1.00 of PyTorch's time here: "
-        f"{peer['seconds'] / peer['sentences']:.3f} s a sentence."
+        f"{all_tokens}; in the batches measured {measured}. Not in the times: "
+        f"imports, building, tracing and the first batch: {starts}. 1.00 of "
+        f"PyTorch's time here: {seconds[PEER]:.3f} s a sentence."
     )
 
 

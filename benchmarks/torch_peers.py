@@ -6,7 +6,6 @@ that of contrastive representation distillation, RAR's head that of masked
 language models.
 """
 
-import itertools
 import os
 
 import numpy as np
@@ -165,8 +164,7 @@ def make_loader(lengths, vocabulary, batch_size):
         batch_size: int.
 
     Returns:
-        iterator without end of batches as of `make_batch`, newly shuffled in
-        every epoch.
+        iterable of batches as of `make_batch`, newly shuffled in every epoch.
     """
     rng = np.random.default_rng(0)
     rows = [
@@ -182,14 +180,13 @@ def make_loader(lengths, vocabulary, batch_size):
         lengths = np.array([len(row) for row in ids])
         return make_batch(padded.numpy(), lengths, np.array(labels))
 
-    loader = torch.utils.data.DataLoader(
+    return torch.utils.data.DataLoader(
         rows,
         batch_size,
         shuffle=True,
         collate_fn=collate,
         generator=torch.Generator().manual_seed(0),
     )
-    return itertools.chain.from_iterable(itertools.repeat(loader))
 
 
 def freelb_gradients(

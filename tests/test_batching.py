@@ -230,7 +230,13 @@ def test_widths_by_hand():
     assert batching.bucket_widths(9) == [2, 4, 6, 8, 9]
     assert batching.bucket_widths(2) == [2]
     assert batching.bucket_widths(1) == [1]
-    assert batching.bucket_widths(64)[12:] == [26, 28, 30, 32, *range(36, 65, 4)]
+    assert batching.bucket_widths(64)[12:] == [
+        26,
+        28,
+        30,
+        32,
+        *range(36, 65, 4),
+    ]
     assert batching.bucket_widths(130)[-3:] == [120, 128, 130]
     assert len(batching.bucket_widths(512)) == 48
 

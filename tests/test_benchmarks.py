@@ -1,5 +1,8 @@
 """The benchmarks count rightly, and their peers compute what ours compute."""
 
+import functools
+import io
+import json
 import types
 
 import numpy as np
@@ -80,8 +83,8 @@ def test_all_sentences_drawn_are_all_there_are():
 
 
 def test_some_of_many_are_at_equal_distances():
-    assert lengths.evenly(2, 8) == [2, 6]
-    assert lengths.evenly(5, 5) == [0, 1, 2, 3, 4]
+    assert measure.evenly(2, 8) == [2, 6]
+    assert measure.evenly(5, 5) == [0, 1, 2, 3, 4]
 
 
 def test_table_is_markdown():
@@ -95,17 +98,42 @@ def test_table_is_markdown():
     ]
 
 
-def test_batches_are_compared_by_the_sentence():
+def test_batches_measured_stand_for_all_by_their_tokens():
+    # 2.5 and 2.5 ms a token.
     peer = {"seconds": 4.0, "sentences": 40, "tokens": 1600}
     ours = {"seconds": 1.0, "sentences": 20, "tokens": 400}
     report = measure.batches_report(
         {"ours": ours, measure.PEER: peer},
-        {"ours": ours, measure.PEER: peer},
+        {"ours": {**ours, "width": 15.0}, measure.PEER: {**peer, "width": 50}},
         {"ours": 0.35},
     )
-    assert "| ours | 0.50 | at most 0.35 | 0.50 |" in report
+    assert "| ours | 0.30 | at most 0.35 | 0.30 |" in report
     assert f"| {measure.PEER} | 1.00 |  | 1.00 |" in report
-    assert f"ours 20.0, {measure.PEER} 40.0" in report
+    assert f"included: ours 15.0, {measure.PEER} 50.0; " in report
+    assert f"measured ours 20.0, {measure.PEER} 40.0" in report
+    assert "0.125 s a sentence" in report
+
+
+def test_batches_are_answered_from_all_widths(monkeypatch):
+    questions = [{"lengths": [7]}, {"batches": 1}, {"batches": 5}]
+    lines = io.StringIO("".join(json.dumps(q) + "\n" for q in questions))
+    printed, called = [], []
+    monkeypatch.setattr(measure.sys, "stdin", lines)
+    monkeypatch.setattr("builtins.print", lambda x, **_: printed.append(x))
+
+    def make(options, lengths):
+        assert lengths == [7]
+        shapes = [(2, 9), (2, 3), (1, 5), (2, 1)]
+        return [(s, functools.partial(called.append, s[1])) for s in shapes]
+
+    measure.answer_batches(make, types.SimpleNamespace(batches=2))
+    answers = [json.loads(x.split(measure._ANSWER)[1]) for x in printed]
+    # The middle one; of four in order the second and the last.
+    assert called == [5, 3, 9]
+    assert answers[0]["width"] == 31 / 7
+    assert [a["tokens"] for a in answers] == [5, 6, 18]
+    assert [a["sentences"] for a in answers] == [1, 2, 2]
+    assert "width" not in answers[1]
 
 
 def test_workers_answer_in_turns_or_say_how_they_ended(tmp_path, monkeypatch):
