@@ -319,7 +319,10 @@ class ContrastiveObjective(Objective):
                 everyone = shards.gather(numbers) == 1
                 positive, counted = shards.place((positive, numbers))
                 counted = counted == 1
-            others = [tf.where(everyone, values, -1e9) for values in others]
+            others = [
+                tf.where(everyone, values, contrastive_losses.NOTHING)
+                for values in others
+            ]
             counts = tf.where(everyone, counts, 0.0)
         first = [
             contrastive_losses.log_normalizer(

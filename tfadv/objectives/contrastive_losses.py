@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfadv import replicas
 
 # A logarithm of nothing: finite, so that no gradient is NaN.
-_NOTHING = -1e9
+NOTHING = -1e9
 
 
 class Scores:
@@ -62,22 +62,22 @@ class Scores:
 
         def add(state, scores, drawn):
             before, total = state
-            scores = tf.where(drawn, scores, _NOTHING)
+            scores = tf.where(drawn, scores, NOTHING)
             highest = tf.maximum(before, tf.reduce_max(scores, axis=1))
             kept = tf.exp(before - highest)
             parts = tf.exp(scores - highest[:, None])
             parts = tf.where(drawn, parts, 0.0)
             total = total * kept + tf.reduce_sum(parts, axis=1)
-            return (highest, total), kept, parts
+            return (highest, total), kept[:, None], parts
 
         def finish(state):
             highest, total = state
             total = tf.maximum(total, 1e-30)
-            return highest + tf.math.log(total), 1.0 / total
+            return highest + tf.math.log(total), 1.0 / total[:, None]
 
         zeros = tf.zeros_like(self._vectors[:, 0])
         blocks = tf.where(wanted, self._blocks, 0)
-        return self._sum(add, (zeros + _NOTHING, zeros), finish, blocks)
+        return self._sum(add, (zeros + NOTHING, zeros), finish, blocks)
 
     def softplus_sum(self, offset):
         """Sums `log(1 + e^(score - offset))` over each example's negatives.
@@ -94,13 +94,10 @@ class Scores:
             losses = tf.where(drawn, tf.nn.softplus(scores), 0.0)
             total += tf.reduce_sum(losses, axis=1)
             parts = tf.where(drawn, tf.sigmoid(scores), 0.0)
-            return total, tf.ones_like(total), parts
-
-        def finish(total):
-            return total, tf.ones_like(total)
+            return total, 1.0, parts
 
         zeros = tf.zeros_like(self._vectors[:, 0])
-        return self._sum(add, zeros, finish, self._blocks)
+        return self._sum(add, zeros, lambda total: (total, 1.0), self._blocks)
 
     def _sum(self, add, state, finish, blocks):
         """Reads all blocks, in a loop that adds up sums and their gradients.
@@ -108,11 +105,11 @@ class Scores:
         Args:
             add: callable of a state, a block's scores and which are drawn. It
                 returns the next state, what the gradients so far are to be
-                multiplied by, `[batch]`, and the sum's derivatives with
-                respect to the scores, `[batch, block]`.
+                multiplied by, a scalar or `[batch, 1]`, and the sum's
+                derivatives with respect to the scores, `[batch, block]`.
             state: the first state.
             finish: callable of the last state that returns the sums,
-                `[batch]`, and what multiplies the gradients.
+                `[batch]`, and what the gradients are to be multiplied by.
             blocks: int32 scalar.
         """
 
@@ -123,7 +120,7 @@ class Scores:
                 scale = inverse / self._temperature
                 scores = tf.matmul(vectors, rows, transpose_b=True) * scale
                 state, kept, parts = add(state, scores, drawn)
-                gradient *= kept[:, None]
+                gradient *= kept
                 gradient += tf.matmul(parts * scale, rows)
                 return block + 1, state, gradient
 
@@ -136,7 +133,7 @@ class Scores:
             sums, factor = finish(last)
             return (
                 sums,
-                lambda upstream: (upstream * factor)[:, None] * gradient,
+                lambda upstream: upstream[:, None] * factor * gradient,
             )
 
         return summed(self._vectors)
@@ -165,7 +162,7 @@ def log_normalizer(positive, others, counts, rows, counted=None):
     """
     count = tf.size(positive)
     if counted is not None:
-        positive = tf.where(counted, positive, _NOTHING)
+        positive = tf.where(counted, positive, NOTHING)
         count = tf.reduce_sum(tf.cast(counted, tf.int32))
     count = tf.cast(count, tf.float32) + tf.reduce_sum(counts)
     count = tf.maximum(replicas.total(count), 1.0)
