@@ -10,8 +10,9 @@ import keras_hub
 import safetensors
 import safetensors.numpy
 
-from tfadv import layers, precision, pretrained
+from tfadv import activations, layers, precision, pretrained
 from tfadv.errors import InputError
+from tfadv.packing import Packing
 
 _BACKBONES = {
     "albert": keras_hub.models.AlbertBackbone,
@@ -87,10 +88,10 @@ class Encoder(keras.layers.Layer):
                 f"{[c.__name__ for c in _BACKBONES.values()]}. Received: "
                 f"{type(backbone).__name__}"
             )
-        if activation is not None and activation not in layers.ACTIVATIONS:
+        if activation is not None and activation not in activations.ACTIVATIONS:
             raise ValueError(
                 "`activation` must be one of "
-                f"{list(layers.ACTIVATIONS)} or None. Received: "
+                f"{list(activations.ACTIVATIONS)} or None. Received: "
                 f"activation={activation}"
             )
         if perturb_at not in _OPENINGS:
@@ -101,7 +102,10 @@ class Encoder(keras.layers.Layer):
         self.backbone = backbone
         self.activation = activation
         self.perturb_at = perturb_at
-        layers.replace(backbone, self._activation)
+        for block in layers.blocks(backbone):
+            # KerasHub's own default is the tanh approximation.
+            block.activation = self.activation_function
+            block._feedforward_intermediate_dense.activation = block.activation
         precision.keep_residuals(backbone)
         opening = backbone.get_layer(_OPENINGS[perturb_at]).output
         self._first_half = keras.Model(backbone.input, opening)
@@ -204,13 +208,20 @@ class Encoder(keras.layers.Layer):
         x = embeddings
         if self._to_blocks is not None:
             x = self._to_blocks([x, segment_ids], training=training)
-        *blocks, last = layers.in_order(self.backbone)
-        for block in blocks:
-            x = block(x, padding_mask=mask, training=training)
-        x = layers.last_block(last, x, mask, training, pooled_only)
-        outputs = {"pooled_output": self.backbone.pooled_dense(x[:, 0])}
+        packing = Packing(mask)
+        backbone = self.backbone
+        x = layers.encode(
+            backbone,
+            activations.fastest(self._activation, backbone.intermediate_dim),
+            packing.pack(x),
+            packing,
+            training,
+            pooled_only,
+        )
+        pooled = backbone.pooled_dense(x[: packing.batch])
+        outputs = {"pooled_output": pooled}
         if not pooled_only:
-            outputs["sequence_output"] = x
+            outputs["sequence_output"] = packing.unpack(x)
         return outputs
 
     def call(self, inputs, training=False, pooled_only=False):
@@ -249,7 +260,7 @@ class Encoder(keras.layers.Layer):
     @property
     def activation_function(self):
         """The feed-forward layers' activation, as a function."""
-        return layers.ACTIVATIONS[self._activation]
+        return activations.ACTIVATIONS[self._activation]
 
     @property
     def _activation(self):
@@ -292,7 +303,7 @@ def _check_hugging_face_config(folder, config, dropout):
     expected = {
         "position_embedding_type": ["absolute"],
         "layer_norm_eps": [1e-12],
-        "hidden_act": list(layers.ACTIVATIONS),
+        "hidden_act": list(activations.ACTIVATIONS),
         "is_decoder": [False],
         "add_cross_attention": [False],
     }

@@ -23,8 +23,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfadv import layers
+from tfadv import activations, layers
 from tfadv.errors import InputError
+from tfadv.packing import round_up
 
 # A graph is one protocol buffer, which cannot be larger.
 _LARGEST_GRAPH = 2**31 - 2**20
@@ -73,7 +74,7 @@ class FrozenEncoder:
         backbone = encoder.backbone
         self.dtype = tf.as_dtype(dtype)
         self.activation = (
-            layers.gelu
+            activations.gelu
             if encoder.activation == "gelu"
             else encoder.activation_function
         )
@@ -119,12 +120,12 @@ class FrozenEncoder:
         )
 
     def __call__(self, token_ids, segment_ids, positions, shape):
-        longest, count = _round_up(shape[1]), tf.size(token_ids)
+        longest, count = round_up(shape[1]), tf.size(token_ids)
 
         def filling(number):
             # As many as all tokens, in the sense of matrices' layouts.
             fewest = tf.where(count > _FEW, self.many, 0)
-            return [0, tf.maximum(_round_up(number), fewest) - number]
+            return [0, tf.maximum(round_up(number), fewest) - number]
 
         # Tokens that round up the count stand where the first one does; there
         # they are read by no one.
@@ -304,13 +305,6 @@ def places(rows):
         tf.stack([row, column], axis=1),
         tf.stack([tf.size(lengths), longest]),
     )
-
-
-def _round_up(number):
-    """Rounds to a multiple of 8, or of a sixteenth of larger numbers."""
-    powers = tf.constant([2**power for power in range(7, 24)])
-    step = tf.reduce_max(tf.where(number > powers, powers // 16, 8))
-    return (number + step - 1) // step * step
 
 
 def _size(arrays):

@@ -1,0 +1,133 @@
+"""The real tokens of a batch, one after the other, without the padding.
+
+All layers but attention compute a token by itself: attention alone needs a
+padded tensor, in which a text is a row.
+"""
+
+import tensorflow as tf
+
+
+class Packing:
+    """Which tokens of a padded batch are computed, and where each one stands.
+
+    The texts' first tokens come first. The number of tokens is rounded up, for
+    few distinct ones: oneDNN and XLA make their kernels for one number. What
+    rounds up is padding, of which no real token reads anything.
+
+    Args:
+        padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
+            The first token of a text is one of them, whatever the mask tells.
+
+    Example:
+
+    ```python
+    packing = Packing(inputs["padding_mask"])
+    rows = packing.pack(embeddings)  # [rows, hidden]
+    packing.unpack(rows)  # embeddings, 0 where padding is
+    ```
+    """
+
+    def __init__(self, padding_mask):
+        mask = tf.cast(padding_mask, tf.bool)
+        first = tf.ones_like(mask[:, :1])
+        self.mask = tf.concat([first, mask[:, 1:]], axis=1)
+        self.batch, self.tokens = tf.unstack(tf.shape(mask))
+        others = tf.concat([~first, mask[:, 1:]], axis=1)
+        order = [
+            tf.cast(tf.where(tf.reshape(kind, [-1]))[:, 0], tf.int32)
+            for kind in (self.mask & ~others, others, ~self.mask)
+        ]
+        real = self.batch + tf.size(order[1])
+        order = tf.concat(order, axis=0)
+        # At least one of padding, where there is any.
+        self._slots = order[: round_up(real + 1)]
+        # All padding reads one row of padding.
+        self._rows = tf.minimum(tf.math.invert_permutation(order), real)
+
+    def pack(self, padded):
+        """Returns the rows, `[rows, hidden]`, of `[batch, tokens, hidden]`."""
+        rows = tf.reshape(padded, [-1, padded.shape[-1]])
+        return _moved(rows, self._slots, self._rows)
+
+    def unpack(self, rows):
+        """Returns `[batch, tokens, hidden]`, 0 where padding is."""
+        padded = _moved(rows, self._rows, self._slots)
+        shape = [self.batch, self.tokens, rows.shape[-1]]
+        real = tf.cast(self.mask, rows.dtype)
+        return tf.reshape(padded, shape) * real[:, :, None]
+
+    def split(self, rows, num_heads):
+        """Splits rows into heads and pads them, for attention.
+
+        Args:
+            rows: tensor of shape `[rows, hidden]`.
+            num_heads: int.
+
+        Returns:
+            tensor of shape `[heads, batch, tokens, hidden / heads]`. Where
+            padding is, it is of no use, but finite.
+        """
+        size = rows.shape[-1] // num_heads
+        found = _moved(
+            tf.reshape(rows, [-1, size]),
+            self._to_heads(num_heads),
+            self._to_rows(num_heads),
+        )
+        return tf.reshape(found, [num_heads, self.batch, self.tokens, size])
+
+    def join(self, heads):
+        """Undoes `split`: the rows, `[rows, hidden]`."""
+        num_heads, _, _, size = heads.shape
+        found = _moved(
+            tf.reshape(heads, [-1, size]),
+            self._to_rows(num_heads),
+            self._to_heads(num_heads),
+        )
+        return tf.reshape(found, [-1, num_heads * size])
+
+    def attention_bias(self, dtype):
+        """What keeps attention off the padding, `[batch, 1, tokens]`."""
+        keys = tf.cast(self.mask, dtype)[:, None, :]
+        return (1 - keys) * dtype.min / 2
+
+    def _to_heads(self, num_heads):
+        """For every head's slot: which head of all rows' stands there."""
+        heads = self._rows * num_heads + tf.range(num_heads)[:, None]
+        return tf.reshape(heads, [-1])
+
+    def _to_rows(self, num_heads):
+        """For every head of every row: its slot among all heads' slots."""
+        slots = self.batch * self.tokens
+        heads = tf.range(num_heads) * slots + self._slots[:, None]
+        return tf.reshape(heads, [-1])
+
+
+def round_up(number):
+    """Rounds to a multiple of 8, or of a sixteenth of larger numbers.
+
+    Args:
+        number: int32 tensor.
+
+    Returns:
+        int32 tensor: at most a sixteenth more than `number`, from 128 on.
+    """
+    powers = tf.constant([2**power for power in range(7, 24)])
+    step = tf.reduce_max(tf.where(number > powers, powers // 16, 8))
+    return (number + step - 1) // step * step
+
+
+def _moved(rows, there, back):
+    """Looks rows up, and in the gradient looks them up the other way.
+
+    TensorFlow's own gradient would add them up one by one. `back` tells, for
+    every row, one place that it was moved to: other places are padding's, whose
+    gradient is 0.
+    """
+
+    @tf.custom_gradient
+    def move(rows):
+        return tf.gather(rows, there), lambda upstream: tf.gather(
+            upstream, back
+        )
+
+    return move(rows)
