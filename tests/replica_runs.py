@@ -24,7 +24,7 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import layers, replicas
+from tfadv import activations, replicas
 from tfadv.data import batching
 from tfadv.tokenization import Tokenizer
 
@@ -178,7 +178,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     # Compiled, as encoders of usual sizes are.
-    layers._WIDE = 1
+    activations._WIDE = 1
     workers = None
     if "TF_CONFIG" in os.environ:
         # Before anything else; they train all cases together.

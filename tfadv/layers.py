@@ -5,7 +5,8 @@ left out (`tfadv/packing.py`), and with it most of the last block: a classifier
 reads the first token, to which every token's keys and values lead, but no other
 one's query and inner units. Weights are read, and rounded to half precision,
 once for all calls of a block, of which ALBERT makes twelve; queries, keys and
-values are one product.
+values are one product. LayerNorm's gradient is written out, which takes half of
+the operations.
 """
 
 import functools
@@ -91,10 +92,10 @@ class _Block:
         if first_only:
             tokens = tokens[: packing.batch]
         x = dropped(block._self_attention_dropout, x)
-        tokens = block._self_attention_layer_norm(x + tokens)
+        tokens = _normalized(block._self_attention_layer_norm, x + tokens)
         x = self._outer(self._activation(self._inner(tokens)))
         x = dropped(block._feedforward_dropout, x)
-        return block._feedforward_layer_norm(x + tokens)
+        return _normalized(block._feedforward_layer_norm, x + tokens)
 
     def _attend(self, tokens, packing, training, apart, first_only):
         attention = self._attention
@@ -152,12 +153,43 @@ class _Dense:
                 return (
                     tf.matmul(upstream, kernel, transpose_b=True),
                     tf.cast(found, full),
-                    tf.cast(tf.raw_ops.BiasAddGrad(out_backprop=upstream), full),
+                    tf.cast(
+                        tf.raw_ops.BiasAddGrad(out_backprop=upstream), full
+                    ),
                 )
 
             return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
 
         return product(tf.cast(x, kernel.dtype), self._kernel, self._bias)
+
+
+def _normalized(layer_norm, x):
+    """Computes a `keras.layers.LayerNormalization`, its gradient in short."""
+
+    @tf.custom_gradient
+    def normalize(x, gamma, beta):
+        x -= tf.reduce_mean(x, axis=-1, keepdims=True)
+        variance = tf.reduce_mean(x * x, axis=-1, keepdims=True)
+        inverse = tf.math.rsqrt(variance + layer_norm.epsilon)
+        normal = x * inverse
+
+        def gradient(upstream):
+            inner = upstream * gamma
+            mean = tf.reduce_mean(inner, axis=-1, keepdims=True)
+            slope = tf.reduce_mean(inner * normal, axis=-1, keepdims=True)
+            return (
+                inverse * (inner - mean - normal * slope),
+                tf.reduce_sum(upstream * normal, axis=0),
+                tf.reduce_sum(upstream, axis=0),
+            )
+
+        return normal * gamma + beta, gradient
+
+    return normalize(
+        tf.cast(x, layer_norm.compute_dtype),
+        _stored(layer_norm.gamma),
+        _stored(layer_norm.beta),
+    )
 
 
 def _stored(variable):
