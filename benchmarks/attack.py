@@ -73,7 +73,7 @@ def our_batches(options, drawn):
         return found.fooled, found.delta
 
     return [
-        (x["token_ids"].shape, functools.partial(attack, x, y))
+        (updates.computed(x), functools.partial(attack, x, y))
         for x, y in batches
     ]
 

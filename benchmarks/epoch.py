@@ -4,7 +4,7 @@ python -m benchmarks.epoch
 python -m benchmarks.epoch --short
 
 FreeLB, CARL and RAR. Ours: `training_batches`, whose batches hold texts of like
-length, and one traced function for all shapes. The peer: random batches, each
+length, without their padding, and one traced function for all shapes. The peer: random batches, each
 padded to its longest sentence. With fewer batches than an epoch has, both make
 as many of the whole epoch's, for fewer sentences would bucket worse: those at
 equal distances in the order of widths. The time of their tokens stands for that
@@ -36,7 +36,7 @@ def main():
     parser.add_argument(
         "--updates", nargs="+", default=tuple(UPDATES), choices=tuple(UPDATES)
     )
-    options = measure.parse(parser, short={"batches": 6, "updates": ["FreeLB"]})
+    options = measure.parse(parser, short={"batches": 4, "updates": ["FreeLB"]})
     if options.only:
         measure.answer_batches(
             our_batches if options.only in measure.OURS else torch_batches,
@@ -86,7 +86,7 @@ def our_batches(options, drawn):
         return classifier.train_step((x, y))
 
     return [
-        (x["token_ids"].shape, functools.partial(update, x, y))
+        (updates.computed(x), functools.partial(update, x, y))
         for x, y in batches
     ]
 

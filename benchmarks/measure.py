@@ -108,13 +108,14 @@ def answer_batches(make, options):
 
     The first question brings the sentences' `lengths`; what it is answered is
     the start, a first batch of middle width, and `width`: the tokens a
-    sentence, padding included, over all batches. Where fewer are wanted than
+    sentence that are computed, over all batches. Where fewer are wanted than
     there are, those measured lie at equal distances in the order of widths.
 
     Args:
         make: callable of the options and the lengths that returns a list of
-            all batches: each one's `[sentences, tokens]`, and a callable that
-            makes an update or an attack of it.
+            all batches: each one's sentences, and the tokens a sentence that
+            are computed of it; and a callable that makes an update or an
+            attack of it.
         options: `argparse.Namespace`.
     """
     calls = None
@@ -247,7 +248,7 @@ def batches_report(totals, first, aims):
         aim = f"at most {aims[name]}" if name in aims else None
         time_share = seconds[name] / seconds[PEER]
         rows.append([name, time_share, aim, widths[name] / widths[PEER]])
-    columns = ["system", "of PyTorch's time", "aim", "of its padded tokens"]
+    columns = ["system", "of PyTorch's time", "aim", "of its tokens"]
     all_tokens = ", ".join(f"{n} {width:.1f}" for n, width in widths.items())
     measured = ", ".join(
         f"{name} {total['tokens'] / total['sentences']:.1f}"
@@ -257,7 +258,7 @@ def batches_report(totals, first, aims):
         f"{name} {answer['seconds']:.1f} s" for name, answer in first.items()
     )
     return (
-        f"{table(columns, rows)}\n\nTokens a sentence, padding included: "
+        f"{table(columns, rows)}\n\nTokens a sentence that are computed: "
         f"{all_tokens}; in the batches measured {measured}. Not in the times: "
         f"imports, building, tracing and the first batch: {starts}. 1.00 of "
         f"PyTorch's time here: {seconds[PEER]:.3f} s a sentence."

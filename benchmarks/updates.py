@@ -9,6 +9,7 @@ import tfadv
 from benchmarks import sizes
 from tfadv import optimizers
 from tfadv.data import batching
+from tfadv.packing import Packing
 
 
 class DenseReconstruction(tfadv.ReconstructionObjective):
@@ -164,6 +165,12 @@ def make_batch(encoder, options):
         "index": tf.constant(index, tf.int32),
     }
     return inputs, tf.constant(rng.integers(0, 2, options.batch))
+
+
+def computed(inputs):
+    """Returns a batch's texts, and the tokens a text that are computed."""
+    texts = len(inputs["token_ids"])
+    return texts, int(Packing(inputs["padding_mask"]).rows) / texts
 
 
 def make_sentences(lengths, vocabulary, max_length):

@@ -109,7 +109,7 @@ def test_batches_measured_stand_for_all_by_their_tokens():
     )
     assert "| ours | 0.30 | at most 0.35 | 0.30 |" in report
     assert f"| {measure.PEER} | 1.00 |  | 1.00 |" in report
-    assert f"included: ours 15.0, {measure.PEER} 50.0; " in report
+    assert f"computed: ours 15.0, {measure.PEER} 50.0; " in report
     assert f"measured ours 20.0, {measure.PEER} 40.0" in report
     assert "0.125 s a sentence" in report
 

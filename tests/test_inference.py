@@ -110,14 +110,6 @@ def test_gaps_in_a_mask_are_padding(encoder):
     )
 
 
-def test_numbers_of_tokens_are_rounded_to_few_distinct_ones():
-    numbers = np.arange(4096)
-    rounded = np.array([int(inference._round_up(n)) for n in numbers])
-    assert np.all(rounded >= numbers)
-    assert np.all(rounded <= np.maximum(numbers + 7, numbers * 17 / 16))
-    assert len(set(rounded)) <= 1 + 16 + 5 * 16
-
-
 def test_layers_are_stored_once_or_once_for_few_and_many(encoder, monkeypatch):
     layers = encoder.weights
     weights = sum(int(np.prod(w.shape)) for w in layers)

@@ -60,7 +60,7 @@ def test_the_products_of_the_blocks_are_half(tiny_encoder, family, half):
     ]
     # The pooler and ALBERT's projection of the embeddings are float32.
     assert found.count("float32") == (2 if family == "albert" else 1)
-    assert found.count(half) == len(found) - found.count("float32") >= 8
+    assert found.count(half) == len(found) - found.count("float32") >= 6
 
 
 @pytest.mark.parametrize("perturb_at", ["word_embeddings", "embedding_block"])

@@ -44,6 +44,11 @@ class Packing:
         # All padding reads one row of padding.
         self._rows = tf.minimum(tf.math.invert_permutation(order), real)
 
+    @property
+    def rows(self):
+        """How many rows there are, an int32 tensor."""
+        return tf.size(self._slots)
+
     def pack(self, padded):
         """Returns the rows, `[rows, hidden]`, of `[batch, tokens, hidden]`."""
         rows = tf.reshape(padded, [-1, padded.shape[-1]])
