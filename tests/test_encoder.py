@@ -77,9 +77,9 @@ def assert_outputs_of(backbone, actual, inputs):
         outputs["sequence_output"].numpy()[real]
         for outputs in (actual, expected)
     )
-    np.testing.assert_allclose(hidden, expected_hidden, atol=2e-6)
+    np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
     np.testing.assert_allclose(
-        actual["pooled_output"], expected["pooled_output"], atol=2e-6
+        actual["pooled_output"], expected["pooled_output"], atol=1e-5
     )
 
 
