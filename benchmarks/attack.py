@@ -7,8 +7,9 @@ Ours: `tfadv.pgd_attack` over `evaluation_batches`, as tools.attack drives it;
 of each example it keeps the strongest of the k + 1 points. The peer: the
 usual loop, without gradients for the weights, over random batches, each
 padded to its longest sentence; it keeps the last point. With fewer batches
-than there are, both take those at equal distances in the order of the
-tokens of a sentence, whose time stands for that of all. Needs PyTorch and transformers.
+than there are, both take those at equal distances in the order of the tokens
+of a sentence; the time of their tokens stands for that of all. Needs PyTorch
+and transformers.
 """
 
 import functools

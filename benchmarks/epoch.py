@@ -3,13 +3,13 @@
 python -m benchmarks.epoch
 python -m benchmarks.epoch --short
 
-FreeLB, CARL and RAR. Ours: `training_batches`, whose batches hold texts of like
-length, an encoder that leaves padding out, and one traced function for all
-shapes. The peer: random batches, each padded to its longest sentence. With fewer
-batches than an epoch has, both make as many of the whole epoch's, for fewer
-sentences would bucket worse: those at equal distances in the order of the tokens
-of a sentence. The time of their tokens stands for that of all. Needs PyTorch and
-transformers.
+FreeLB, CARL and RAR. Ours: `training_batches`, whose batches hold texts of
+like length, an encoder that leaves padding out, and one traced function for
+all shapes. The peer: random batches, each padded to its longest sentence. With
+fewer batches than an epoch has, both make as many of the whole epoch's, for
+fewer sentences would bucket worse: those at equal distances in the order of
+the tokens of a sentence. The time of their tokens stands for that of all.
+Needs PyTorch and transformers.
 """
 
 import functools

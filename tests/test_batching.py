@@ -108,8 +108,7 @@ def test_ids_labels_mask_and_index_of_a_row_belong_together(kind):
 
 @each_kind
 def test_widths_are_buckets_and_the_narrowest_that_fit(kind):
-    step = 2 if kind == "evaluation" else 8
-    widths = batching.bucket_widths(MAX_LENGTH, step)
+    widths = batching.bucket_widths(MAX_LENGTH)
     for x, _ in arrays_of(datasets(split())[kind]):
         width = x["token_ids"].shape[1]
         assert width in widths
@@ -234,19 +233,15 @@ def test_widths_by_hand():
     assert batching.bucket_widths(64) == [8, 16, 24, 32, 40, 48, 56, 64]
     assert batching.bucket_widths(130)[-3:] == [120, 128, 130]
     assert len(batching.bucket_widths(512)) == 32
-    fine = batching.bucket_widths(64, step=2)
-    assert fine == [*range(2, 32, 2), *range(32, 65, 4)]
-    assert len(batching.bucket_widths(512, step=2)) == 48
 
 
-@pytest.mark.parametrize("step", [2, 8])
 @pytest.mark.parametrize("max_length", [1, 7, 64, 100, 128, 511, 512, 2048])
-def test_widths_ascend_to_max_length_and_waste_little(max_length, step):
-    widths = batching.bucket_widths(max_length, step)
+def test_widths_ascend_to_max_length_and_waste_little(max_length):
+    widths = batching.bucket_widths(max_length)
     assert widths[-1] == max_length
     assert widths == sorted(set(widths))
     for narrow, wide in itertools.pairwise(widths):
-        assert wide - narrow <= max(step, wide / 8)
+        assert wide - narrow <= max(8, wide / 8)
 
 
 # Tokenizing
