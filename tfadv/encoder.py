@@ -56,8 +56,8 @@ class Encoder(keras.layers.Layer):
         pooled_only: bool, as in `encode`.
 
     Returns:
-        dict: `"sequence_output"`, `[batch, tokens, hidden]`, and
-        `"pooled_output"`, `[batch, hidden]`.
+        dict: `"sequence_output"`, `[batch, tokens, hidden]`, 0 where padding
+        is, and `"pooled_output"`, `[batch, hidden]`.
 
     Example:
 
