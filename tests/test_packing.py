@@ -100,3 +100,20 @@ def test_numbers_of_tokens_are_rounded_to_few_distinct_ones():
     assert np.all(rounded >= numbers)
     assert np.all(rounded <= np.maximum(numbers + 7, numbers * 17 / 16))
     assert len(set(rounded)) <= 1 + 16 + 5 * 16
+
+
+@each_mask
+def test_compiled_by_xla_as_a_whole_it_holds_all_padding(mask):
+    x = normal(*np.shape(mask), 4)
+    packing = []
+
+    @tf.function(jit_compile=True)
+    def there_and_back(x):
+        packing.append(Packing(tf.constant(mask)))
+        heads = packing[0].split(packing[0].pack(x), 2)
+        return heads, packing[0].unpack(packing[0].join(heads))
+
+    heads, found = there_and_back(x)
+    expected = tf.transpose(tf.reshape(x, [*x.shape[:2], 2, 2]), [2, 0, 1, 3])
+    np.testing.assert_array_equal(heads, expected)
+    np.testing.assert_array_equal(found, x.numpy() * real(mask)[:, :, None])

@@ -5,6 +5,8 @@ padded tensor, in which a text is a row.
 """
 
 import tensorflow as tf
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
 
 
 class Packing:
@@ -12,7 +14,8 @@ class Packing:
 
     The texts' first tokens come first. The number of tokens is rounded up, for
     few distinct ones: oneDNN and XLA make their kernels for one number. What
-    rounds up is padding, of which no real token reads anything.
+    rounds up is padding, of which no real token reads anything. Where XLA
+    compiles a whole training step, all of it is there: shapes must be known.
 
     Args:
         padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
@@ -32,17 +35,15 @@ class Packing:
         first = tf.ones_like(mask[:, :1])
         self.mask = tf.concat([first, mask[:, 1:]], axis=1)
         self.batch, self.tokens = tf.unstack(tf.shape(mask))
-        others = tf.concat([~first, mask[:, 1:]], axis=1)
-        order = [
-            tf.cast(tf.where(tf.reshape(kind, [-1]))[:, 0], tf.int32)
-            for kind in (self.mask & ~others, others, ~self.mask)
-        ]
-        real = self.batch + tf.size(order[1])
-        order = tf.concat(order, axis=0)
-        # At least one of padding, where there is any.
-        self._slots = order[: round_up(real + 1)]
-        # All padding reads one row of padding.
-        self._rows = tf.minimum(tf.math.invert_permutation(order), real)
+        kinds = tf.where(self.mask, 1, 2)
+        kinds = tf.concat([tf.zeros_like(kinds[:, :1]), kinds[:, 1:]], axis=1)
+        order = tf.argsort(tf.reshape(kinds, [-1]), stable=True)
+        self._slots, self._rows = order, tf.math.invert_permutation(order)
+        if not _compiled_whole():
+            real = tf.math.count_nonzero(self.mask, dtype=tf.int32)
+            # At least one of padding, where there is any: all padding reads it.
+            self._slots = order[: round_up(real + 1)]
+            self._rows = tf.minimum(self._rows, real)
 
     @property
     def rows(self):
@@ -119,6 +120,11 @@ def round_up(number):
     powers = tf.constant([2**power for power in range(7, 24)])
     step = tf.reduce_max(tf.where(number > powers, powers // 16, 8))
     return (number + step - 1) // step * step
+
+
+def _compiled_whole():
+    graph = ops.get_default_graph()
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
 def _moved(rows, there, back):
