@@ -68,7 +68,7 @@ def assert_same_outputs(actual, expected):
         np.testing.assert_array_equal(actual[key], value, err_msg=key)
 
 
-def assert_outputs_of(backbone, actual, inputs):
+def assert_outputs_of(backbone, actual, inputs, atol=1e-5):
     """Of real tokens; of the others a backbone gives what nobody reads."""
     expected = backbone(inputs)
     assert actual.keys() == expected.keys()
@@ -77,9 +77,9 @@ def assert_outputs_of(backbone, actual, inputs):
         outputs["sequence_output"].numpy()[real]
         for outputs in (actual, expected)
     )
-    np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
+    np.testing.assert_allclose(hidden, expected_hidden, atol=atol)
     np.testing.assert_allclose(
-        actual["pooled_output"], expected["pooled_output"], atol=1e-5
+        actual["pooled_output"], expected["pooled_output"], atol=atol
     )
 
 
@@ -184,7 +184,7 @@ def test_real_encoder_equals_pytorch(minilm_folder):
         )
     hidden = outputs["sequence_output"] * mask[:, :, None]
     expected_hidden = expected.last_hidden_state.numpy() * mask[:, :, None]
-    np.testing.assert_allclose(hidden, expected_hidden, atol=1e-5)
+    np.testing.assert_allclose(hidden, expected_hidden, atol=atol)
     np.testing.assert_allclose(
         outputs["pooled_output"], expected.pooler_output.numpy(), atol=1e-5
     )
@@ -456,7 +456,8 @@ def test_keras_hub_preset_loads_and_equals_its_backbone(tmp_path, family):
     encoder = Encoder.from_pretrained(tmp_path)
     assert encoder.activation is None
     assert encoder.backbone.dropout == 0.1
-    assert_outputs_of(backbone, encoder(inputs), inputs)
+    # Its weights are large, and other ones every time.
+    assert_outputs_of(backbone, encoder(inputs), inputs, atol=1e-4)
     without = Encoder.from_pretrained(tmp_path, dropout=0.0)
     assert without.backbone.dropout == 0.0
 
