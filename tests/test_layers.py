@@ -65,7 +65,7 @@ def test_values_and_all_gradients_are_kerashubs(family, deep_encoder):
         encoder, encoder.backbone
     )
     for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6)
+        np.testing.assert_allclose(one, other, atol=1e-5)
     names = [v.path for v in encoder.backbone.trainable_weights]
     assert len(names) > 30
     for name, one, other in zip(
@@ -74,7 +74,7 @@ def test_values_and_all_gradients_are_kerashubs(family, deep_encoder):
         # Of a key's bias it is 0: what all keys have in common changes nothing.
         scale = max(np.abs(other).max(), 1.0)
         np.testing.assert_allclose(
-            one / scale, other / scale, atol=5e-6, err_msg=name
+            one / scale, other / scale, atol=1e-5, err_msg=name
         )
 
 
@@ -137,7 +137,7 @@ def test_more_padding_and_other_texts_change_nothing(
         encoder(batch, pooled_only=pooled_only) for batch in (x, wider, fewer)
     )
     assert outputs.keys() == padded.keys() == alone.keys()
-    near = functools.partial(np.testing.assert_allclose, atol=1e-6)
+    near = functools.partial(np.testing.assert_allclose, atol=5e-6)
     near(padded["pooled_output"], outputs["pooled_output"])
     near(alone["pooled_output"], outputs["pooled_output"][1:3])
     if not pooled_only:
