@@ -466,6 +466,32 @@ def dense_sum(table, kind, drawn, vectors):
 
 
 @pytest.mark.parametrize("kind", SUMS)
+def test_sums_that_are_looked_up_have_the_gradient_of_sums(kind):
+    """As replicas look up those of their own rows."""
+    bank = make_bank(num_negatives=None)
+    negatives = bank.draw(tf.constant([0, 1, 0]), [1, 2])
+    vectors = tf.random.stateless_normal([3, HIDDEN], [0, 9])
+    gradients = []
+    for look_up in (
+        lambda sums: tf.gather(sums, [2, 0]),
+        lambda sums: tf.stack([sums[2], sums[0]]),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(vectors)
+            scores = contrastive_losses.Scores(
+                vectors, *bank.blocks(bank.clean, negatives), 0.2
+            )
+            if kind == "log_sum":
+                found = look_up(scores.log_sum(True))
+            else:
+                found = look_up(scores.softplus_sum(tf.ones([3])))
+        upstream = tf.constant([2.0, 3.0])
+        gradients.append(tape.gradient(found, vectors, upstream))
+    assert not gradients[0][1].numpy().any()
+    np.testing.assert_allclose(*gradients, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", SUMS)
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("rows", [7, 10, 8192])
 @pytest.mark.parametrize("num_negatives", [None, 4])

@@ -131,10 +131,13 @@ class Scores:
                 parallel_iterations=1,
             )
             sums, factor = finish(last)
-            return (
-                sums,
-                lambda upstream: upstream[:, None] * factor * gradient,
-            )
+
+            def backward(upstream):
+                # A list of rows, where some sums were looked up.
+                upstream = tf.convert_to_tensor(upstream)
+                return upstream[:, None] * factor * gradient
+
+            return sums, backward
 
         return summed(self._vectors)
 
