@@ -103,7 +103,7 @@ class Encoder(keras.layers.Layer):
         self.activation = activation
         self.perturb_at = perturb_at
         for block in layers.blocks(backbone):
-            # KerasHub's own default is the tanh approximation.
+            # Called as it is, the backbone is to compute the same.
             block.activation = self.activation_function
             block._feedforward_intermediate_dense.activation = block.activation
         precision.keep_residuals(backbone)
