@@ -1,8 +1,8 @@
 """Packaging: everything is installed below `tfadv`, nothing beside it.
 
-`tfadv/flags` and `tfadv/tools` are links to the top-level folders, so that an
-installed copy has them as `tfadv.flags` and `tfadv.tools` and no package of
-another project can clash with names as common as these.
+The top-level folders `flags` and `tools` are the packages `tfadv.flags` and
+`tfadv.tools`, in an installed copy as in the checkout (`pip install -e .`), so
+that no package of another project clashes with names as common as these.
 """
 
 import pathlib
@@ -25,7 +25,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["tfadv", "tfadv.*"]),
+    packages=[
+        *find_packages(include=["tfadv", "tfadv.*"]),
+        *(f"tfadv.{name}" for name in ("flags", "tools")),
+    ],
+    package_dir={"tfadv.flags": "flags", "tfadv.tools": "tools"},
     package_data={
         "tfadv.flags": ["experiments/*.cfg"],
         "tfadv.report": ["page.html.jinja"],

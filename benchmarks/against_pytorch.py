@@ -172,9 +172,9 @@ def serve(options):
 
 def our_maker(options):
     """Returns a callable from an update's name to ours."""
-    from tfadv import command_line
+    from tfadv import startup
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tensorflow as tf
 
     from benchmarks import updates

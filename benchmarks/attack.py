@@ -52,9 +52,9 @@ def main():
 
 def our_batches(options, drawn):
     """Returns all batches: their sizes, and what attacks them."""
-    from tfadv import command_line
+    from tfadv import startup
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tensorflow as tf
 
     import tfadv

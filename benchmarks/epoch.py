@@ -66,9 +66,9 @@ def main():
 
 def our_batches(options, drawn):
     """Returns all batches: their sizes, and what updates on them."""
-    from tfadv import command_line
+    from tfadv import startup
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tensorflow as tf
 
     from benchmarks import updates

@@ -143,13 +143,13 @@ def our_start(options, clock):
 
     def import_all():
         binary_import()
-        from tfadv import training
+        from tfadv.training import loop
 
-        put_clocks(clock, training)
+        put_clocks(clock, loop)
 
-    binary_import = binary.command_line.import_tensorflow
-    binary.command_line.import_tensorflow = import_all
-    clock.around(binary.command_line, "import_tensorflow", "other", "imports")
+    binary_import = binary.startup.import_tensorflow
+    binary.startup.import_tensorflow = import_all
+    clock.around(binary.startup, "import_tensorflow", "other", "imports")
     clock.around(binary.data, "load_training_dataset", "imports", "data")
     with tempfile.TemporaryDirectory() as folder:
         flags.FLAGS(
@@ -170,13 +170,13 @@ def our_start(options, clock):
             return clock.phases
 
 
-def put_clocks(clock, training):
+def put_clocks(clock, loop):
     """Puts clocks around what training calls before its first step ends."""
-    from tfadv.classifier import AdversarialClassifier
+    from tfadv.update.classifier import AdversarialClassifier
 
-    clock.around(training.Tokenizer, "from_pretrained", "encoder", "tokenizing")
-    clock.around(training.run_folder, "build_classifier", "other", "encoder")
-    clock.around(training.batching, "tokenize", "other", "tokenizing")
+    clock.around(loop.Tokenizer, "from_pretrained", "encoder", "tokenizing")
+    clock.around(loop.run_folder, "build_classifier", "other", "encoder")
+    clock.around(loop.batching, "tokenize", "other", "tokenizing")
     # What Python does in a traced function, it does while it is traced.
     clock.around(AdversarialClassifier, "train_step", "other", "tracing")
 
@@ -184,7 +184,7 @@ def put_clocks(clock, training):
         clock.done("first step")
         raise FirstStepDoneError
 
-    training.callbacks.StepTimer.on_train_batch_end = first_step_done
+    loop.callbacks.StepTimer.on_train_batch_end = first_step_done
 
 
 def peer_start(options, clock):
@@ -193,14 +193,14 @@ def peer_start(options, clock):
     import transformers
 
     from benchmarks import torch_peers
-    from tfadv import packages
     from tfadv.data import catalogue
+    from tfadv.sources import pip_archives
 
     clock.done("imports")
     train = catalogue.load(options.dataset).train
     clock.done("data")
     torch_peers.use_all_cores()
-    folder = packages.encoder_folder(options.encoder)
+    folder = pip_archives.encoder_folder(options.encoder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         folder, num_labels=2
     ).train()

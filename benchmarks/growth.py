@@ -50,9 +50,9 @@ def main():
         help=f"of {FILE}",
     )
     options = measure.parse(parser, short={"repeats": 3, "every": 2})
-    from tfadv import command_line
+    from tfadv import startup
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tensorflow as tf
 
     # One function after the other is traced; TensorFlow takes it for one.

@@ -48,9 +48,9 @@ def draw(options):
         return from_counts(SST2_COUNTS, options.sentences, rng)
     if options.tokenizer is None:
         raise SystemExit("--data_dir needs --tokenizer")
-    from tfadv import command_line
+    from tfadv import startup
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tfadv
 
     with open(

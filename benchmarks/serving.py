@@ -64,23 +64,25 @@ def write_exports(run_dir, folder):
         list of strings, the texts to classify.
     """
     import tfadv
-    from tfadv import export, training
     from tfadv.data import movie_reviews
     from tfadv.data.examples import Examples, TextDataset
+    from tfadv.export import saved_model
+    from tfadv.training import loop
+    from tfadv.training.settings import Settings
 
     reviews = movie_reviews.load()
     if run_dir is None:
         run_dir = folder / "run"
         few = Examples(reviews.train.texts[:256], reviews.train.labels[:256])
-        training.train(
+        loop.train(
             TextDataset("reviews", reviews.label_names, few, None, None),
-            training.Settings(method="baseline", epochs=1, learning_rate=2e-4),
+            Settings(method="baseline", epochs=1, learning_rate=2e-4),
             run_dir,
         )
     run = tfadv.load(run_dir, precision="float32")
     for precision in ("float32", "bfloat16"):
-        export.saved_model(run, folder / "exports", precision)
-    export.transformers_checkpoint(run, folder / "checkpoint")
+        saved_model.saved_model(run, folder / "exports", precision)
+    saved_model.transformers_checkpoint(run, folder / "checkpoint")
     return reviews.test.texts
 
 

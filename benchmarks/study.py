@@ -31,7 +31,8 @@ import numpy as np
 import tqdm
 
 from benchmarks import study_report
-from tfadv import methods, run_folder
+from tfadv import files
+from tfadv.runs import methods, run_folder
 
 DATASETS = ["movie_reviews", "sst2"]
 METHODS = list(methods.OBJECTIVES)
@@ -84,7 +85,7 @@ def main():
             prepare_sst2(options.sst2)
         run_all(cells, options)
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_lines(lines, together(lines, cells))
+        files.write_lines(lines, together(lines, cells))
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     report = study_report.markdown(rows)
     (output_dir / "report.md").write_text(report, encoding="utf-8")

@@ -4,8 +4,8 @@ import statistics
 
 from scipy import stats
 
-from tfadv import methods
 from tfadv.report.tables import Table
+from tfadv.runs import methods
 
 # Which methods are compared with which, over the same seeds.
 REFERENCE = "freelb"

@@ -20,8 +20,9 @@ import statistics
 import tqdm
 
 from benchmarks import study
-from tfadv import run_folder
+from tfadv import files
 from tfadv.report.tables import Table
+from tfadv.runs import run_folder
 
 SEED = 0
 ATTACK = ["--split=dev", "--max_examples=256", "--attack_steps=5"]
@@ -96,9 +97,9 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     lines = folder / "search.jsonl"
     rows = together(lines, trials)
-    run_folder.write_lines(lines, rows)
+    files.write_lines(lines, rows)
     report = markdown(rows)
-    run_folder.write_text(folder / "search.md", report)
+    files.write_text(folder / "search.md", report)
     print(report)
 
 

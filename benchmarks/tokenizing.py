@@ -30,11 +30,11 @@ def main():
     )
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     options = measure.parse(parser, short={"updates": 10, "repeats": 3})
-    from tfadv import command_line
+    from tfadv import startup
     from tfadv.data import catalogue
 
     train = catalogue.load(options.dataset).train
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     rates = measure_rates(options, train)
     print(
         f"{len(train):,} training texts of {options.dataset}; FreeLB, n = "

@@ -14,7 +14,7 @@ import sys
 from tqdm import tqdm
 
 from benchmarks import measure, sizes
-from tfadv import command_line
+from tfadv import startup
 
 MODULE = "benchmarks.training_step"
 METHODS = (
@@ -44,7 +44,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=METHODS)
     options = measure.parse(parser, SHORT)
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     if options.only:
         measure.answer(lambda: peak_memory(options))
         return
@@ -123,7 +123,7 @@ def in_a_process(name):
 def peak_memory(options):
     """Does what this process is for, and returns its peak memory in MiB."""
     from benchmarks import updates
-    from tfadv import callbacks
+    from tfadv.training import callbacks
 
     name = options.only
     if name == "part: nothing":

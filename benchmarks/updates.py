@@ -7,9 +7,9 @@ import tensorflow as tf
 
 import tfadv
 from benchmarks import sizes
-from tfadv import optimizers
 from tfadv.data import batching
-from tfadv.packing import Packing
+from tfadv.encoders.packing import Packing
+from tfadv.training import optimizers
 
 
 class DenseReconstruction(tfadv.ReconstructionObjective):

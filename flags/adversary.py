@@ -70,7 +70,7 @@ def _start_is_in_the_ball(values):
 
 def adversary():
     """Returns the `tfadv.FreeLB` that the flags describe."""
-    from tfadv.adversary import FreeLB
+    from tfadv.adversaries.freelb import FreeLB
 
     return FreeLB(
         steps=STEPS.value,

@@ -153,8 +153,8 @@ def _is_carl(values):
 
 
 def reconstruction():
-    """Returns the `tfadv.methods.Reconstruction` that the flags describe."""
-    from tfadv.methods import Reconstruction
+    """Returns the `Reconstruction` that the flags describe."""
+    from tfadv.runs.methods import Reconstruction
 
     return Reconstruction(
         weight=RECONSTRUCTION_WEIGHT.value,
@@ -163,8 +163,8 @@ def reconstruction():
 
 
 def contrastive():
-    """Returns the `tfadv.methods.Contrastive` that the flags describe."""
-    from tfadv.methods import Contrastive
+    """Returns the `tfadv.runs.methods.Contrastive` that the flags describe."""
+    from tfadv.runs.methods import Contrastive
 
     all_of_them = NEGATIVES.value == "all"
     return Contrastive(

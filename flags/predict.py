@@ -40,7 +40,7 @@ def texts(folder):
     Raises:
         InputError: the flags clash, or nothing is given.
     """
-    from tfadv import prediction
+    from tfadv.runs import prediction
 
     given = [f"--{f.name}={f.value}" for f in _OF_SPLITS if f.present]
     if TEXTS_FILE.value:

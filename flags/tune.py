@@ -129,13 +129,13 @@ def _attacks(values):
 
 
 def tuning(attack, max_examples):
-    """Returns the `tfadv.tuning.Tuning` that the flags describe.
+    """Returns the `tfadv.tuning.search.Tuning` that the flags describe.
 
     Args:
         attack: dict, the settings of the objective's attack.
         max_examples: int, how many examples it attacks, or `None`.
     """
-    from tfadv.tuning import Tuning
+    from tfadv.tuning.search import Tuning
 
     return Tuning(
         init_magnitude=_bounds(INIT_MAGNITUDE, float),

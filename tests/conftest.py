@@ -15,15 +15,15 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"
 @pytest.fixture(scope="session")
 def minilm_folder():
     """A real BERT encoder with its vocabulary, as a Python package has it."""
-    from tfadv import packages
+    from tfadv.sources import pip_archives
 
-    return packages.encoder_folder("all-minilm-l6-v2")
+    return pip_archives.encoder_folder("all-minilm-l6-v2")
 
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
     """Builds small encoders; equal arguments give equal weights."""
-    from tfadv.encoder import Encoder
+    from tfadv.encoders.encoder import Encoder
 
     configs = {
         "albert": checkpoints.albert_config(50, 6, 8, 2, 2, 1, 1, 16, 24),

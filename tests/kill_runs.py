@@ -190,8 +190,9 @@ def _watch(job):
     import keras
     import safetensors.numpy
 
-    from tfadv import backup, callbacks, evaluation, run_folder, training
     from tfadv.objectives import contrastive
+    from tfadv.runs import evaluation, run_folder
+    from tfadv.training import backup, callbacks, loop
 
     event = _Events(job)
 
@@ -215,7 +216,7 @@ def _watch(job):
     wrap(os, "fsync", lambda descriptor: "before fsync")
     wrap(shutil, "copy", after=lambda *_: "the folder is made")
     wrap(run_folder, "create", lambda *_: "before the folder is made")
-    wrap(training, "_write_inputs", after=lambda *_: "the folder is made")
+    wrap(loop, "_write_inputs", after=lambda *_: "the folder is made")
     wrap(evaluation, "evaluate", lambda *_: "before the test is evaluated")
 
     # A backup.
@@ -305,13 +306,14 @@ def _train(job):
 
 
 def _serve():
-    from tfadv import command_line
+    from tfadv import startup
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import keras_hub  # noqa: F401
 
-    from tfadv import classifier, training  # noqa: F401
     from tfadv.tools import train  # noqa: F401
+    from tfadv.training import loop  # noqa: F401
+    from tfadv.update import classifier  # noqa: F401
 
     for line in sys.stdin:
         job = json.loads(line)

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tfadv import export
+from tfadv.export import saved_model
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -49,7 +49,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self.warm_up(folder)
 
     def warm_up(self, folder):
-        path = folder / export.WARM_UP
+        path = folder / saved_model.WARM_UP
         for record in tf.compat.v1.io.tf_record_iterator(str(path)):
             log = prediction_log_pb2.PredictionLog.FromString(record)
             self.answer(log.predict_log.request)

@@ -1,5 +1,5 @@
 """Made once in the process that `tests.binaries` forks, not in each fork."""
 
-from tfadv import tokenization
+from tfadv.text import characters
 
-tokenization._bert_characters(True, True, True)
+characters.bert_characters(True, True, True)

@@ -23,10 +23,14 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import backup, callbacks, methods, replicas, training, tuning
-from tfadv import evaluation as clean
+from tfadv import replicas
 from tfadv.data import batching
-from tfadv.tokenization import Tokenizer
+from tfadv.runs import evaluation as evaluating
+from tfadv.runs import methods
+from tfadv.text.tokenizer import Tokenizer
+from tfadv.training import backup, callbacks, loop
+from tfadv.training.settings import Settings
+from tfadv.tuning import search as tuning
 
 EXAMPLES = 9
 LOSS_SCALE = 1024.0
@@ -188,7 +192,7 @@ class CutError(Exception):
 
 def run_settings(folder):
     """Two epochs of 13 updates on two devices, with a sharded bank."""
-    return training.Settings(
+    return Settings(
         method="carl_rar",
         encoder=str(folder),
         contrastive=methods.Contrastive(
@@ -207,7 +211,7 @@ def resumed(folder, data):
     """A run on two devices that was cut off in an epoch ends the same."""
     settings, dataset = run_settings(folder), tiny_run.dataset()
     output = {name: pathlib.Path(folder) / name for name in ("one", "two")}
-    expected = training.train(dataset, settings, output["one"])
+    expected = loop.train(dataset, settings, output["one"])
     counted = callbacks.StopAtStep.on_train_batch_end
 
     def stop(self, batch, logs=None):
@@ -215,16 +219,16 @@ def resumed(folder, data):
         if self._steps == 18:
             raise CutError
 
-    cut = "tfadv.callbacks.StopAtStep.on_train_batch_end"
+    cut = "tfadv.training.callbacks.StopAtStep.on_train_batch_end"
     with (
         mock.patch(cut, stop),
-        mock.patch("tfadv.backup._LARGEST_SHARE", 1e9),
+        mock.patch("tfadv.training.backup._LARGEST_SHARE", 1e9),
         contextlib.suppress(CutError),
     ):
-        training.train(dataset, settings, output["two"])
+        loop.train(dataset, settings, output["two"])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        found = training.train(dataset, settings, output["two"])
+        found = loop.train(dataset, settings, output["two"])
     lines = [
         (path / "metrics.jsonl").read_text().splitlines()
         for path in output.values()
@@ -255,10 +259,10 @@ def train(folder, data):
     output = pathlib.Path(folder) / "run"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        results = training.train(dataset, settings, output)
+        results = loop.train(dataset, settings, output)
     run = tfadv.load(output)
     test = batching.tokenize(dataset.test, run.tokenizer)
-    again = clean.evaluate(run.classifier, test)
+    again = evaluating.evaluate(run.classifier, test)
     return {
         "steps": results["steps"],
         "accuracies": [results["test_accuracy"], again["accuracy"]],

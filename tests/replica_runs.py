@@ -24,9 +24,10 @@ import tensorflow as tf
 
 import tfadv
 from tests import tiny_run
-from tfadv import activations, replicas
+from tfadv import replicas
 from tfadv.data import batching
-from tfadv.tokenization import Tokenizer
+from tfadv.encoders import activations
+from tfadv.text.tokenizer import Tokenizer
 
 BATCH = 8
 EXAMPLES = 19  # batches of 8, 8 and 3

@@ -12,18 +12,15 @@ import pytest
 from absl.testing import flagsaver
 
 from tests import report_runs, tiny_run
-from tfadv import (
-    command_line,
-    prediction,
-    pretrained,
-    run_folder,
-    search_folder,
-)
+from tfadv import command_line
 from tfadv.data import split_ids, text_files
 from tfadv.errors import InputError
 from tfadv.flags import data as data_flags
 from tfadv.report import runs
-from tfadv.tokenization import Tokenizer
+from tfadv.runs import prediction, run_folder
+from tfadv.sources import checkpoint
+from tfadv.text.tokenizer import Tokenizer
+from tfadv.tuning import search_folder
 
 # Longer than any reader takes on a busy machine.
 SECONDS = 20
@@ -98,7 +95,7 @@ def read_flagfile(path):
 
 
 def read_config(path):
-    pretrained.family(pretrained.read_config(path.parent))
+    checkpoint.family(checkpoint.read_config(path.parent))
 
 
 def a_report_run(folder):

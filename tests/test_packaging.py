@@ -21,7 +21,7 @@ def test_an_installation_has_no_top_level_name_but_tfadv(tmp_path):
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"tfadv"}
     for wanted in (
-        "tfadv/classifier.py",
+        "tfadv/update/classifier.py",
         "tfadv/data/movie_reviews.py",
         "tfadv/flags/adversary.py",
         "tfadv/flags/experiments/movie_reviews_freelb.cfg",

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 from tests import report_runs, tiny_run
-from tfadv import packages, run_folder
-from tfadv.encoder import Encoder
+from tfadv import files
+from tfadv.encoders.encoder import Encoder
 from tfadv.errors import InputError
 from tfadv.report import runs
+from tfadv.runs import opening, run_folder
+from tfadv.runs.run import build_classifier, kept_part
+from tfadv.sources import pip_archives
 
 ROOT = pathlib.Path(__file__).parent.parent
 SOURCES = sorted(
@@ -150,10 +153,10 @@ def trained(encoder, tmp_path_factory):
     run_folder.create(folder, description, flags="")
     shutil.copytree(encoder, folder / run_folder.ENCODER)
     (folder / run_folder.ENCODER / "model.safetensors").unlink()
-    classifier = run_folder.build_classifier(encoder, description)
-    run_folder.kept_part(classifier).save_weights(folder / run_folder.WEIGHTS)
-    run_folder.write_json(folder / run_folder.RESULTS, {})
-    run_folder.load(folder)
+    classifier = build_classifier(encoder, description)
+    kept_part(classifier).save_weights(folder / run_folder.WEIGHTS)
+    files.write_json(folder / run_folder.RESULTS, {})
+    opening.load(folder)
     return folder
 
 
@@ -195,7 +198,7 @@ PICKLES = [
 def test_a_pickle_for_a_runs_weights(run, malice, make):
     (run / run_folder.WEIGHTS).write_bytes(make(malice))
     with pytest.raises(InputError, match="does not hold this run's weights"):
-        run_folder.load(run)
+        opening.load(run)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.weights.h5"])
@@ -264,13 +267,13 @@ def test_a_model_for_weights_does_not_run(run, lambda_model):
     lambda_model.save(run / "model.keras")
     shutil.move(run / "model.keras", run / run_folder.WEIGHTS)
     with pytest.raises(InputError, match="does not hold this run's weights"):
-        run_folder.load(run)
+        opening.load(run)
     # Keras' older format keeps the model in an attribute.
     (run / run_folder.WEIGHTS).unlink()
     with h5py.File(run / run_folder.WEIGHTS, "w") as file:
         file.attrs["model_config"] = lambda_model.to_json()
     with pytest.raises(InputError, match="does not hold this run's weights"):
-        run_folder.load(run)
+        opening.load(run)
 
 
 @pytest.mark.parametrize("place", ["dtype", "num_layers", "name", None])
@@ -305,11 +308,11 @@ def test_weights_do_not_lead_to_other_files(run, tmp_path):
         for name in file:
             new[name] = h5py.ExternalLink("../other.h5", name)
     with pytest.raises(InputError, match="does not hold this run's weights"):
-        run_folder.load(run)
+        opening.load(run)
 
 
 def a_package(kind):
-    return packages.Package("demo", "1", "0" * 64, kind, "demo/", 1)
+    return pip_archives.Package("demo", "1", "0" * 64, kind, "demo/", 1)
 
 
 def members():
@@ -353,7 +356,7 @@ def test_a_wheel_writes_nothing_elsewhere(tmp_path, name, mode):
 
 def refuse(package, folder):
     with pytest.raises(InputError, match="is not a plain file below"):
-        packages._unpack(package, folder / "archive", folder / "unpacked")
+        pip_archives._unpack(package, folder / "archive", folder / "unpacked")
     assert [path.name for path in folder.iterdir()] == ["archive"]
 
 
@@ -369,23 +372,23 @@ def test_members_that_are_not_wanted_are_not_written(tmp_path, kind, name):
         with tarfile.open(path, "w:gz") as archive:
             archive.addfile(tarfile.TarInfo(name))
             archive.addfile(tarfile.TarInfo("demo/good"))
-    packages._unpack(a_package(kind), path, tmp_path / "unpacked")
+    pip_archives._unpack(a_package(kind), path, tmp_path / "unpacked")
     written = [p for p in tmp_path.rglob("*") if p.is_file() and p != path]
     assert written == [tmp_path / "unpacked" / "demo" / "good"]
 
 
 def pinned():
-    """Every package that `tfadv.packages` fetches."""
+    """Every package that `tfadv.sources.pip_archives` fetches."""
     return [
         package
-        for value in vars(packages).values()
+        for value in vars(pip_archives).values()
         for package in (value.values() if isinstance(value, dict) else [value])
-        if isinstance(package, packages.Package)
+        if isinstance(package, pip_archives.Package)
     ]
 
 
 def test_every_download_is_pinned():
-    """That another hash is refused, tests/test_packages.py shows."""
+    """That another hash is refused, `sources/test_pip_archives.py` shows."""
     assert len(pinned()) >= 2
     for package in pinned():
         assert re.fullmatch(r"[0-9]+(\.[0-9]+)+", package.version)

@@ -9,15 +9,15 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AdversarialClassifier": "classifier",
+    "AdversarialClassifier": "update.classifier",
     "ContrastiveObjective": "objectives.contrastive",
-    "Encoder": "encoder",
-    "FreeLB": "adversary",
+    "Encoder": "encoders.encoder",
+    "FreeLB": "adversaries.freelb",
     "InputError": "errors",
     "ReconstructionObjective": "objectives.reconstruction",
-    "Tokenizer": "tokenization",
-    "load": "run_folder",
-    "pgd_attack": "attack",
+    "Tokenizer": "text.tokenizer",
+    "load": "runs.opening",
+    "pgd_attack": "adversaries.pgd",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,8 +1,6 @@
 """How the binaries start, fail and remember their flags."""
 
-import importlib
 import math
-import os
 import pathlib
 import signal
 import sys
@@ -49,25 +47,6 @@ def run(main, flag_modules, takes_arguments=False):
             sys.exit(128 + signal.SIGTERM)
 
     app.run(guarded, flags_parser=_parse)
-
-
-def import_tensorflow():
-    """Imports TensorFlow without its notes on the machine's drivers.
-
-    They come from C++ while the library loads, whatever the log level, and
-    would drown the one line that an error has.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    sys.stderr.flush()
-    stderr = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        importlib.import_module("tensorflow")
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def fail(error):

@@ -11,18 +11,20 @@ import functools
 import io
 import pathlib
 
-from tfadv import command_line
+import tfadv
+from tfadv import command_line, startup
 from tfadv.flags import attack, data, output, robustness, run
 
 
 def main():
     """Opens the run, reads the split, attacks, writes."""
-    from tfadv import run_folder
+    from tfadv import files
+    from tfadv.runs import run_folder
 
     folder = pathlib.Path(run.RUN_DIR.value)
     description = run_folder.read_description(folder)
     output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
-    run_folder.check_results(
+    files.check_results(
         [output_dir / run_folder.ROBUSTNESS], output.OVERWRITE.value
     )
     data.default_to_run(folder)
@@ -31,14 +33,14 @@ def main():
     )
     examples = attack.first(examples)
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import numpy as np
     import tqdm
 
-    from tfadv.hotflip import HotFlip
-    from tfadv.robustness import measure, table
+    from tfadv.robustness.hotflip import HotFlip
+    from tfadv.robustness.measure import measure, table
 
-    trained = run_folder.load(folder)
+    trained = tfadv.load(folder)
     results, representations = measure(
         trained,
         examples,
@@ -68,14 +70,14 @@ def main():
         output_dir.mkdir(parents=True, exist_ok=True)
         file = io.BytesIO()
         np.savez_compressed(file, **representations)
-        run_folder.write_bytes(
+        files.write_bytes(
             output_dir / run_folder.REPRESENTATIONS, file.getvalue()
         )
         if flips:
-            run_folder.write_lines(output_dir / run_folder.HOTFLIP, flips)
-        run_folder.write_json(output_dir / run_folder.ROBUSTNESS, results)
+            files.write_lines(output_dir / run_folder.HOTFLIP, flips)
+        files.write_json(output_dir / run_folder.ROBUSTNESS, results)
     except OSError as error:
-        raise run_folder.unwritable(output_dir, error) from error
+        raise files.unwritable(output_dir, error) from error
     print(table(results))
 
 

@@ -11,29 +11,31 @@ import json
 import pathlib
 import sys
 
-from tfadv import command_line
+import tfadv
+from tfadv import command_line, startup
 from tfadv.flags import data, output, run
 
 
 def main():
     """Opens the run, reads the split, measures, writes."""
-    from tfadv import run_folder
+    from tfadv import files
+    from tfadv.runs import run_folder
 
     folder = pathlib.Path(run.RUN_DIR.value)
     description = run_folder.read_description(folder)
     output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
     path = output_dir / run_folder.EVALUATION
-    run_folder.check_results([path], output.OVERWRITE.value)
+    files.check_results([path], output.OVERWRITE.value)
     data.default_to_run(folder)
     name, examples = data.load_split(
         run.SPLIT.value, description["label_names"]
     )
 
-    command_line.import_tensorflow()
-    from tfadv import evaluation
+    startup.import_tensorflow()
     from tfadv.data import batching
+    from tfadv.runs import evaluation
 
-    trained = run_folder.load(folder)
+    trained = tfadv.load(folder)
     measured = evaluation.evaluate(
         trained.classifier,
         batching.tokenize(examples, trained.tokenizer),
@@ -48,9 +50,9 @@ def main():
     }
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_json(path, measured)
+        files.write_json(path, measured)
     except OSError as error:
-        raise run_folder.unwritable(output_dir, error) from error
+        raise files.unwritable(output_dir, error) from error
     json.dump(measured, sys.stdout, indent=2)
     print()
 

@@ -14,14 +14,15 @@ import pathlib
 
 from absl import flags
 
-from tfadv import command_line
+import tfadv
+from tfadv import command_line, startup
 from tfadv.errors import InputError
 from tfadv.flags import data, export, output, run
 
 
 def main():
     """Opens the run, writes its export, compares."""
-    from tfadv import run_folder
+    from tfadv.runs import run_folder
 
     folder = pathlib.Path(run.RUN_DIR.value)
     run_folder.read_description(folder)
@@ -33,19 +34,18 @@ def main():
 
 
 def _export_checkpoint(folder, output_dir):
-    from tfadv import export as exporting
+    from tfadv.export import saved_model
 
     if export.PRECISION.present:
         raise InputError(
             f"--precision={export.PRECISION.value} and --format=huggingface "
             "clash: a checkpoint has the run's float32 weights; leave it away"
         )
-    exporting.check_checkpoint(output_dir, output.OVERWRITE.value)
-    command_line.import_tensorflow()
-    from tfadv import run_folder
+    saved_model.check_checkpoint(output_dir, output.OVERWRITE.value)
+    startup.import_tensorflow()
 
-    written = exporting.transformers_checkpoint(
-        run_folder.load(folder, precision="float32"),
+    written = saved_model.transformers_checkpoint(
+        tfadv.load(folder, precision="float32"),
         output_dir,
         output.OVERWRITE.value,
     )
@@ -53,26 +53,27 @@ def _export_checkpoint(folder, output_dir):
 
 
 def _export_saved_model(folder, output_dir):
-    from tfadv import export as exporting
-    from tfadv import run_folder
+    from tfadv.export import saved_model
 
     if output.OVERWRITE.value:
         raise InputError(
             "--overwrite and --format=saved_model clash: every export adds a "
             "version and none is replaced; leave it away"
         )
-    exporting.check_versions(output_dir)
+    saved_model.check_versions(output_dir)
     examples, name = _examples(folder)
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tqdm
 
-    trained = run_folder.load(folder, precision="float32")
-    written = exporting.saved_model(trained, output_dir, export.PRECISION.value)
-    print(f"written to {written}, {exporting.size(written) / 2**20:.1f} MiB")
+    trained = tfadv.load(folder, precision="float32")
+    written = saved_model.saved_model(
+        trained, output_dir, export.PRECISION.value
+    )
+    print(f"written to {written}, {saved_model.size(written) / 2**20:.1f} MiB")
     if examples is None:
         print(f"not compared with the run: {name}")
         return
-    compared = exporting.compare(
+    compared = saved_model.compare(
         trained,
         written,
         examples,
@@ -83,7 +84,7 @@ def _export_saved_model(folder, output_dir):
 
 def _examples(folder):
     """Loads what the export is compared on, or says why there is nothing."""
-    from tfadv import run_folder
+    from tfadv.runs import run_folder
 
     given = data.given()
     label_names = run_folder.read_description(folder)["label_names"]

@@ -14,7 +14,8 @@ import contextlib
 import pathlib
 import sys
 
-from tfadv import command_line
+import tfadv
+from tfadv import command_line, startup
 from tfadv.flags import data, output, predict, run
 
 
@@ -27,7 +28,8 @@ def main():
 
 
 def _predict(stdout):
-    from tfadv import prediction, run_folder
+    from tfadv import files
+    from tfadv.runs import prediction, run_folder
 
     folder = pathlib.Path(run.RUN_DIR.value)
     # A Hugging Face checkpoint has no description; `load` checks it.
@@ -36,15 +38,15 @@ def _predict(stdout):
     path = None
     if output.OUTPUT_DIR.value:
         path = pathlib.Path(output.OUTPUT_DIR.value) / run_folder.PREDICTIONS
-        run_folder.check_results([path], output.OVERWRITE.value)
+        files.check_results([path], output.OVERWRITE.value)
     texts = predict.texts(folder)
     total = len(texts) if isinstance(texts, list) else None
     first, texts = prediction.read_ahead(texts, prediction.CHUNK_SIZE)
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tqdm
 
-    chunks = prediction.predict(run_folder.load(folder), texts)
+    chunks = prediction.predict(tfadv.load(folder), texts)
     # No bar for one chunk, nor between the lines on a terminal, nor (`None`)
     # where nobody watches.
     one = len(first) < prediction.CHUNK_SIZE

@@ -11,14 +11,16 @@ given to tools.train as --augment_file.
 
 import pathlib
 
-from tfadv import command_line
+import tfadv
+from tfadv import command_line, startup
 from tfadv.errors import InputError
 from tfadv.flags import attack, data, output, reconstruct, run
 
 
 def main():
     """Opens the runs, attacks, reads the words, writes."""
-    from tfadv import run_folder
+    from tfadv import files
+    from tfadv.runs import run_folder
 
     folder = pathlib.Path(run.RUN_DIR.value)
     description = run_folder.read_description(folder)
@@ -40,20 +42,20 @@ def main():
             )
     output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
     path = output_dir / run_folder.ADVERSARIES
-    run_folder.check_results([path], output.OVERWRITE.value)
+    files.check_results([path], output.OVERWRITE.value)
     data.default_to_run(folder)
     _, examples = data.load_split(run.SPLIT.value, description["label_names"])
 
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tqdm
 
-    from tfadv import text_adversary
+    from tfadv.robustness import text_adversary
 
     lines, summary = text_adversary.reconstruct(
-        run_folder.load(folder),
+        tfadv.load(folder),
         attack.first(examples),
         reconstruct.EPSILON.value,
-        victim=victim and run_folder.load(victim, flag),
+        victim=victim and tfadv.load(victim, flag),
         progress=lambda batches, total: tqdm.tqdm(
             batches, "attacking", total=total, disable=None
         ),
@@ -61,9 +63,9 @@ def main():
     )
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
-        run_folder.write_lines(path, lines)
+        files.write_lines(path, lines)
     except OSError as error:
-        raise run_folder.unwritable(output_dir, error) from error
+        raise files.unwritable(output_dir, error) from error
     print(f"{summary}\nwritten to {path}")
 
 

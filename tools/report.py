@@ -16,7 +16,7 @@ from tfadv.flags import output
 
 def main(folders):
     """Reads the runs, prints the tables and writes the report."""
-    from tfadv import run_folder
+    from tfadv import files
     from tfadv.report import page, runs, tables
 
     if not folders:
@@ -29,14 +29,14 @@ def main(folders):
         print(page.as_markdown(tables.all_tables(groups)))
         return
     output_dir = pathlib.Path(output.OUTPUT_DIR.value)
-    run_folder.check_results(
+    files.check_results(
         [output_dir / page.MARKDOWN, output_dir / page.PAGE],
         output.OVERWRITE.value,
     )
     try:
         print(page.write(folders, output_dir))
     except OSError as error:
-        raise run_folder.unwritable(output_dir, error) from error
+        raise files.unwritable(output_dir, error) from error
     print(f"written to {output_dir / page.PAGE}")
 
 

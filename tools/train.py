@@ -16,7 +16,7 @@ import sys
 
 from absl import flags
 
-from tfadv import command_line
+from tfadv import command_line, startup
 from tfadv.flags import (
     adversary,
     data,
@@ -28,10 +28,10 @@ from tfadv.flags import (
 
 
 def settings():
-    """Returns the `tfadv.training.Settings` that the flags describe."""
-    from tfadv import training
+    """Returns the `Settings` that the flags describe."""
+    from tfadv.training.settings import Settings
 
-    return training.Settings(
+    return Settings(
         method=adversary.METHOD.value,
         encoder=encoder.ENCODER.value,
         adversary=adversary.adversary(),
@@ -58,7 +58,7 @@ def settings():
 def main():
     """Reads the flags, loads the data, trains."""
     # Bad data is reported before TensorFlow has loaded.
-    from tfadv import run_folder
+    from tfadv.runs import run_folder
 
     folder, overwrite = output.OUTPUT_DIR.value, output.OVERWRITE.value
     # Of several workers only the first writes there.
@@ -79,10 +79,10 @@ def main():
     if alone:
         run_folder.check_output(folder, overwrite, run_flags)
 
-    command_line.import_tensorflow()
-    from tfadv import training
+    startup.import_tensorflow()
+    from tfadv.training import loop
 
-    results = training.train(
+    results = loop.train(
         dataset, settings(), folder, flags=run_flags, overwrite=overwrite
     )
     json.dump(results, sys.stdout, indent=2)

@@ -28,7 +28,7 @@ trial; the chief waits for it.
 from absl import flags
 from absl.testing import flagsaver
 
-from tfadv import command_line
+from tfadv import command_line, startup
 from tfadv.flags import (
     adversary,
     attack,
@@ -53,7 +53,7 @@ _ADVERSARY = (
 def main():
     """Reads the flags, loads the data, searches, prints the table."""
     # Bad data is reported before TensorFlow has loaded.
-    from tfadv import search_folder
+    from tfadv.tuning import search_folder
 
     role = search_folder.role()
     dataset = data.load_training_dataset()
@@ -73,10 +73,10 @@ def main():
             output.OUTPUT_DIR.value, search_flags, output.OVERWRITE.value
         )
 
-    command_line.import_tensorflow()
-    from tfadv import tuning
+    startup.import_tensorflow()
+    from tfadv.tuning import search
 
-    trials = tuning.search(
+    trials = search.search(
         dataset,
         train.settings(),
         tune.tuning(attack.settings(), attack.MAX_EXAMPLES.value),

@@ -7,9 +7,9 @@ import zlib
 
 import numpy as np
 
-from tfadv import packages
 from tfadv.data.examples import Examples, TextDataset
 from tfadv.errors import InputError
+from tfadv.sources import pip_archives
 
 SPLIT_SEED = 0
 DEV_EXAMPLES = 1000
@@ -25,7 +25,7 @@ def load():
     10,605 sentences from Rotten Tomatoes, collected by Pang and Lee, each
     with the mean of at least 20 readers' ratings of its sentiment from -4 to
     4. They come with the source archive of the package vaderSentiment (MIT
-    License), which the first call downloads, see `tfadv.packages`.
+    License), which the first call downloads, see `tfadv.sources.pip_archives`.
 
     A sentence is positive if its rating is above zero (5,242) and negative
     if it is below (5,326); the 37 rated exactly zero are left out. Of
@@ -62,8 +62,8 @@ def load():
     print(len(dataset.train), dataset.label_names)
     ```
     """
-    package = packages.VADER_SENTIMENT
-    folder = packages.fetch(package)
+    package = pip_archives.VADER_SENTIMENT
+    folder = pip_archives.fetch(package)
     try:
         with tarfile.open(folder / package.wanted) as archive:
             content = archive.extractfile(_MEMBER).read().decode("utf-8")

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 from absl import logging
 
-from tfadv import command_line
+from tfadv import startup
 from tfadv.data import drawing, split_ids
 from tfadv.data.examples import Examples, TextDataset
 from tfadv.errors import InputError
@@ -196,7 +196,7 @@ def drawn(source, rows, split_ids_file=None):
 
 def _prepare(source):
     """Returns the TFDS builder, its data on disk."""
-    command_line.import_tensorflow()
+    startup.import_tensorflow()
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfadv import replicas
-from tfadv.memory_bank import MemoryBank
 from tfadv.objectives import contrastive_losses
+from tfadv.objectives.memory_bank import MemoryBank
 from tfadv.objectives.objective import Objective, weighted_mean
 
 LOSSES = ("nce", "infonce")
@@ -29,7 +29,8 @@ class ContrastiveObjective(Objective):
     flow through both representations.
 
     The objective has no part in training until `start` has filled the bank,
-    which `tfadv.callbacks.StartObjective` does at a step of your choice.
+    which `tfadv.training.callbacks.StartObjective` does at a step of your
+    choice.
 
     Batches must carry `"index"`: an example's position in the training set,
     as those of `tfadv.data.batching.training_batches` do.

@@ -96,8 +96,8 @@ class ReconstructionObjective(Objective):
 
         Args:
             arrays: dict of arrays with the keys and shapes of
-                `head_variables`, such as `tfadv.hugging_face.masked_lm_head`
-                reads them.
+                `head_variables`, such as
+                `tfadv.encoders.families.masked_lm_head` reads them.
 
         Raises:
             InputError: a shape is not this encoder's.

@@ -4,11 +4,11 @@ import difflib
 
 import jinja2
 
-from tfadv import run_folder
 from tfadv.errors import InputError
 from tfadv.report.figures import all_pictures
 from tfadv.report.runs import grouped, names, read
 from tfadv.report.tables import all_tables
+from tfadv.runs import run_folder
 
 MARKDOWN = "report.md"
 PAGE = "report.html"

@@ -6,8 +6,8 @@ import pathlib
 
 import numpy as np
 
-from tfadv import methods, run_folder
 from tfadv.errors import InputError
+from tfadv.runs import methods, run_folder
 
 # The forms of files, as far as they are read. A list has at least one item;
 # under `...` is the form of all other values.

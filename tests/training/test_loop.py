@@ -1,0 +1,483 @@
+"""A run folder holds what its run learned, and says how to run it again."""
+
+import dataclasses
+import json
+import shutil
+import types
+
+import h5py
+import keras_hub
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfadv
+from tests import tiny_run
+from tfadv.data import batching
+from tfadv.encoders import blocks
+from tfadv.errors import InputError
+from tfadv.runs import evaluation, methods, run_folder
+from tfadv.runs.run import kept_part
+from tfadv.training import callbacks, loop
+from tfadv.training.schedules import LinearDecayWithWarmup
+from tfadv.training.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return str(tiny_run.encoder_folder(tmp_path_factory.mktemp("encoder")))
+
+
+@pytest.fixture(scope="module")
+def settings(encoder):
+    return Settings(
+        encoder=encoder,
+        adversary=tfadv.FreeLB(steps=2, step_size=0.1, init_magnitude=0.1),
+        max_length=16,
+        epochs=9,
+        batch_size=8,
+        learning_rate=0.008,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(settings, tmp_path_factory):
+    """A FreeLB run: its folder and its results."""
+    folder = tmp_path_factory.mktemp("runs") / "freelb"
+    flags = "--adv_steps=2\n"
+    results = loop.train(tiny_run.dataset(), settings, folder, flags)
+    return folder, results
+
+
+def test_a_run_leaves_all_that_it_promises(run):
+    folder, results = run
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert (folder / "flags.cfg").read_text() == "--adv_steps=2\n"
+    assert set(results) >= {
+        "method",
+        "dev_accuracy",
+        "test_accuracy",
+        "num_parameters",
+        "train_examples",
+        "train_seconds",
+        "examples_per_second",
+        "seed",
+    }
+    assert results["method"] == "freelb"
+    assert results["train_examples"] == 90
+    assert results["steps"] == 9 * 12
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 10))
+    assert {"loss", "accuracy", "delta_norm", "val_accuracy"} <= set(
+        json.loads(lines[0])
+    )
+    assert not list(folder.glob("partial*"))
+
+
+def test_training_learns(run):
+    _, results = run
+    assert results["dev_accuracy"] > 0.8
+    assert results["test_accuracy"] > 0.8
+
+
+def test_the_best_epoch_is_kept_and_tested(run):
+    folder, results = run
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    dev = [json.loads(line)["val_accuracy"] for line in lines]
+    assert results["dev_accuracy"] == pytest.approx(max(dev))
+    assert results["best_epoch"] == dev.index(max(dev)) + 1
+    opened = tfadv.load(folder)
+    for split in ("dev", "test"):
+        tokenized = batching.tokenize(
+            getattr(tiny_run.dataset(), split), opened.tokenizer
+        )
+        measured = evaluation.evaluate(opened.classifier, tokenized)
+        assert measured["accuracy"] == results[f"{split}_accuracy"]
+        assert np.sum(measured["confusion"]) == measured["examples"] == 24
+
+
+def test_an_early_best_epoch_outlives_later_ones(encoder, tmp_path):
+    classifier = tfadv.AdversarialClassifier(
+        tfadv.Encoder.from_pretrained(encoder), num_classes=2
+    )
+    best = callbacks.BestWeights(tmp_path / "model.weights.h5")
+    best.set_model(classifier)
+    for epoch, value in enumerate([0.5, 0.9, 0.9, 0.7]):
+        classifier.head.bias.assign([epoch, epoch])
+        best.on_epoch_end(epoch, {"val_accuracy": value})
+    kept_part(classifier).load_weights(best.path)
+    assert classifier.head.bias.numpy().tolist() == [1.0, 1.0]
+    assert (best.best_epoch, best.best_value) == (2, 0.9)
+
+
+def test_the_same_seed_gives_the_same_run(run, settings, tmp_path):
+    folder, results = run
+    again = loop.train(tiny_run.dataset(), settings, tmp_path / "again")
+    timed = {"train_seconds", "examples_per_second", "seconds_per_step"}
+    assert {k: v for k, v in again.items() if k not in timed} == {
+        k: v for k, v in results.items() if k not in timed
+    }
+    other = dataclasses.replace(settings, seed=1)
+    loop.train(tiny_run.dataset(), other, tmp_path / "other")
+    first, second, third = (
+        [w.numpy() for w in tfadv.load(path).classifier.weights]
+        for path in (folder, tmp_path / "again", tmp_path / "other")
+    )
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any((a != c).any() for a, c in zip(first, third, strict=True))
+
+
+def test_probabilities_come_in_the_order_of_the_texts(run):
+    opened = tfadv.load(run[0])
+    texts = tiny_run.dataset().test.texts
+    together = opened.predict_proba(texts, batch_size=5)
+    alone = np.concatenate([opened.predict_proba([text]) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together.sum(axis=1), 1.0, atol=1e-6)
+    assert opened.predict_proba([]).shape == (0, 2)
+    assert opened.label_names == ("bad", "good")
+
+
+def test_each_pass_is_logged_to_tensorboard(run):
+    tags = {}
+    for path in (run[0] / "tensorboard").rglob("events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(path)):
+            for value in event.summary.value:
+                tags.setdefault(value.tag, []).append(
+                    float(tf.make_ndarray(value.tensor))
+                    if value.tensor.dtype
+                    else None
+                )
+    for index in (1, 2):
+        for name in ("loss", "accuracy", "delta_norm"):
+            assert len(tags[f"pass_{index}/{name}"]) == 9
+    assert 0 < tags["pass_1/delta_norm"][0] < tags["pass_2/delta_norm"][0]
+    assert "epoch_loss" in tags
+
+
+def test_without_dev_and_test_their_accuracies_are_null(settings, tmp_path):
+    results = loop.train(
+        tiny_run.dataset(dev=0, test=0),
+        dataclasses.replace(settings, method="baseline", epochs=1),
+        tmp_path / "run",
+    )
+    assert results["dev_accuracy"] is None
+    assert results["test_accuracy"] is None
+    assert tfadv.load(tmp_path / "run").description["adversary"] is None
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch(settings, tmp_path):
+    short = dataclasses.replace(
+        settings, max_steps=15, adversary_warmup_proportion=0.8
+    )
+    results = loop.train(tiny_run.dataset(), short, tmp_path / "run")
+    assert results["steps"] == 15
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    # The adversary's warm-up is a share of these steps.
+    description = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert description["adversary"]["warmup_steps"] == 12
+    norms = [json.loads(line)["delta_norm"] for line in lines]
+    assert 0.05 < norms[0] < norms[1] < 0.2
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_a_run_is_opened_in_its_precision(settings, tmp_path, precision):
+    half = dataclasses.replace(settings, precision=precision, epochs=1)
+    loop.train(tiny_run.dataset(), half, tmp_path / "run")
+    classifier = tfadv.load(tmp_path / "run").classifier
+    assert classifier.encoder.dtype_policy.name == precision
+    [block] = blocks.blocks(classifier.encoder.backbone)
+    attention = block._self_attention_layer
+    assert attention.compute_dtype == precision.removeprefix("mixed_")
+    assert classifier.head.compute_dtype == "float32"
+
+
+def test_an_encoder_in_kerashubs_layout_trains_and_opens(
+    settings, encoder, tmp_path
+):
+    preset = tmp_path / "preset"
+    tfadv.Encoder.from_pretrained(encoder).backbone.save_to_preset(str(preset))
+    keras_hub.tokenizers.BertTokenizer(
+        vocabulary=tiny_run.PIECES, lowercase=True
+    ).save_to_preset(str(preset))
+    short = dataclasses.replace(settings, encoder=str(preset), epochs=1)
+    results = loop.train(tiny_run.dataset(), short, tmp_path / "run")
+    opened = tfadv.load(tmp_path / "run")
+    tokenized = batching.tokenize(tiny_run.dataset().test, opened.tokenizer)
+    measured = evaluation.evaluate(opened.classifier, tokenized)
+    assert measured["accuracy"] == results["test_accuracy"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(settings, tmp_path):
+    wild = dataclasses.replace(settings, learning_rate=1e30)
+    with pytest.raises(InputError, match=r"the loss became .* in step"):
+        loop.train(tiny_run.dataset(), wild, tmp_path / "run")
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_more_tokens_than_the_encoder_reads_are_refused(settings, tmp_path):
+    with pytest.raises(InputError, match=r"--max_length=25.*at most 24"):
+        loop.train(
+            tiny_run.dataset(),
+            dataclasses.replace(settings, max_length=25),
+            tmp_path / "run",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_method_is_refused(settings, tmp_path):
+    with pytest.raises(InputError, match="--method=pgd: choose one of"):
+        loop.train(
+            tiny_run.dataset(),
+            dataclasses.replace(settings, method="pgd"),
+            tmp_path / "run",
+        )
+
+
+def test_a_folder_in_use_is_left_alone(run, settings, tmp_path):
+    folder, _ = run
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with pytest.raises(InputError, match=r"already holds a run.*--overwrite"):
+        loop.train(tiny_run.dataset(), settings, folder)
+    assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    foreign = tmp_path / "thesis"
+    foreign.mkdir()
+    (foreign / "chapter.tex").write_text("x")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match=r"in use, it holds chapter\.tex"):
+            run_folder.check_output(foreign, overwrite)
+    with pytest.raises(InputError, match="expected a folder, found a file"):
+        run_folder.check_output(foreign / "chapter.tex", False)
+
+
+def test_overwrite_replaces_an_earlier_run(settings, tmp_path):
+    short = dataclasses.replace(settings, epochs=1)
+    folder = tmp_path / "run"
+    loop.train(tiny_run.dataset(), short, folder)
+    baseline = dataclasses.replace(short, method="baseline")
+    loop.train(tiny_run.dataset(), baseline, folder, overwrite=True)
+    assert tfadv.load(folder).description["method"] == "baseline"
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(settings, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot write there"):
+        loop.train(tiny_run.dataset(), settings, tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "results.json").unlink(), "it has no results.json"),
+        (lambda f: (f / "run.json").unlink(), "it has no run.json"),
+        (lambda f: (f / "run.json").write_text("{"), "cannot be read"),
+        (
+            lambda f: (f / "run.json").write_text('{"format": 99}'),
+            "format 99, this version of tfadv reads format 2",
+        ),
+        (
+            lambda f: (f / "model.weights.h5").write_bytes(b"HDF"),
+            "does not hold this run's weights",
+        ),
+    ],
+)
+def test_a_run_that_is_not_whole_is_refused(run, tmp_path, damage, message):
+    folder = shutil.copytree(run[0], tmp_path / "run")
+    damage(folder)
+    with pytest.raises(InputError, match=message) as raised:
+        tfadv.load(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_learning_rate_rises_then_falls():
+    rate = LinearDecayWithWarmup(2.0, warmup_steps=4, total_steps=10)
+    values = [float(rate(step)) for step in range(12)]
+    np.testing.assert_allclose(values[:5], [0.4, 0.8, 1.2, 1.6, 2.0], 1e-6)
+    np.testing.assert_allclose(values[5:10], np.arange(5, 0, -1) / 3, 1e-6)
+    assert values[10] == values[11] == 0.0
+    with pytest.raises(ValueError, match="warmup_steps"):
+        LinearDecayWithWarmup(1.0, warmup_steps=10, total_steps=10)
+
+
+def test_a_run_traces_its_step_once(settings, tmp_path, monkeypatch):
+    traces = []
+    train_step = tfadv.AdversarialClassifier.train_step
+
+    def counted(classifier, data):
+        traces.append(data)
+        return train_step(classifier, data)
+
+    monkeypatch.setattr(tfadv.AdversarialClassifier, "train_step", counted)
+    short = dataclasses.replace(settings, max_steps=20)
+    loop.train(tiny_run.dataset(dev=0, test=0), short, tmp_path / "run")
+    assert len(traces) == 1
+
+
+# CARL and RAR
+
+# What each method learns, and the first epoch in which it does. The tests of
+# the binaries train with RAR alone as well.
+STARTS = {
+    "carl": {"contrastive": 1},
+    "rar": {"reconstruction": 1},
+    "carl_rar": {"contrastive": 2, "reconstruction": 1},
+}
+
+
+def contrastive(method):
+    settings = {"start_epoch": 1} if method == "carl_rar" else {"start_step": 0}
+    return methods.Contrastive(num_negatives=10, weight=0.2, **settings)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("carl", marks=pytest.mark.slow),
+        pytest.param("rar", marks=pytest.mark.slow),
+        "carl_rar",
+    ],
+)
+def method_run(request, settings, tmp_path_factory):
+    """A run of each method: its name, its folder and its results."""
+    method = request.param
+    folder = tmp_path_factory.mktemp("runs") / method
+    results = loop.train(
+        tiny_run.dataset(dev=0),
+        dataclasses.replace(
+            settings, method=method, contrastive=contrastive(method), epochs=2
+        ),
+        folder,
+    )
+    return method, folder, results
+
+
+def test_losses_are_measured_from_their_start_on(method_run):
+    method, folder, _ = method_run
+    weights = {"contrastive": 0.2, "reconstruction": 0.1}
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    for epoch, line in enumerate(map(json.loads, lines), 1):
+        started = [n for n, first in STARTS[method].items() if first <= epoch]
+        losses = {name for name in line if name.endswith("_loss")}
+        assert losses == {
+            "classification_loss",
+            *(f"{name}_loss" for name in started),
+        }
+        total = line["classification_loss"]
+        total += sum(weights[n] * line[f"{n}_loss"] for n in started)
+        assert line["loss"] == pytest.approx(total, rel=1e-4)
+
+
+def test_objectives_are_described_with_their_settings(method_run):
+    method, folder, results = method_run
+    assert results["method"] == method
+    assert results["train_examples"] == 90
+    described = json.loads((folder / "run.json").read_text())["objectives"]
+    expected = {
+        "contrastive": dataclasses.asdict(contrastive(method)),
+        "reconstruction": {
+            "weight": 0.1,
+            "start_epoch": 0.0,
+            "special_ids": [0, 1, 2, 3, 4],
+        },
+    }
+    assert described == {name: expected[name] for name in STARTS[method]}
+
+
+def test_the_memory_bank_is_not_kept(method_run):
+    _, folder, _ = method_run
+    shapes = {}
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = item.shape
+
+    with h5py.File(folder / "model.weights.h5") as file:
+        file.visititems(note)
+    assert shapes
+    # The bank has a row a training example.
+    assert not [name for name, shape in shapes.items() if 90 in shape]
+    assert not [name for name in shapes if "contrastive" in name]
+
+
+def test_a_run_with_objectives_opens_as_it_was_tested(method_run):
+    method, folder, results = method_run
+    opened = tfadv.load(folder)
+    names = [objective.name for objective in opened.classifier.objectives]
+    assert names == [n for n in STARTS[method] if n == "reconstruction"]
+    tokenized = batching.tokenize(tiny_run.dataset().test, opened.tokenizer)
+    measured = evaluation.evaluate(opened.classifier, tokenized)
+    assert measured["accuracy"] == results["test_accuracy"]
+    if names:
+        # The head's weights are not new ones, whose bias is zero.
+        assert opened.classifier.objectives[0].bias.numpy().any()
+
+
+def test_carl_starts_at_a_step_or_an_epoch():
+    for settings, step in (
+        ({}, 12),
+        ({"start_epoch": 0.0}, 0),
+        ({"start_epoch": 1.5}, 18),
+        ({"start_step": 0}, 0),
+        ({"start_step": 35}, 35),
+    ):
+        contrastive = methods.Contrastive(**settings)
+        assert contrastive.first_step(12, 36) == step
+
+
+@pytest.mark.parametrize(
+    ("method", "start", "message"),
+    [
+        ("carl", {"start_step": 36}, "--contrastive_start_step=36: the run ha"),
+        ("carl", {"start_epoch": 3}, r"--contrastive_start_epoch=3 \(step 36"),
+        ("rar", {"start_epoch": 3}, r"--reconstruction_start_epoch=3 \(step 3"),
+    ],
+)
+def test_an_objective_that_would_never_start_is_refused(
+    settings, tmp_path, method, start, message
+):
+    late = dataclasses.replace(
+        settings,
+        method=method,
+        epochs=3,
+        **(
+            {"contrastive": methods.Contrastive(**start)}
+            if method == "carl"
+            else {"reconstruction": methods.Reconstruction(**start)}
+        ),
+    )
+    with pytest.raises(InputError, match=message):
+        loop.train(tiny_run.dataset(), late, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("float32", "1.5 MiB"), ("bfloat16", "0.8 MiB")]
+)
+def test_a_bank_that_does_not_fit_is_refused(
+    settings, tmp_path, monkeypatch, dtype, size
+):
+    monkeypatch.setattr(
+        methods.psutil,
+        "virtual_memory",
+        lambda: types.SimpleNamespace(available=2**19),
+    )
+    few = tiny_run.dataset()
+    many = dataclasses.replace(few, train=tiny_run.examples(25_000, seed=0))
+    large = dataclasses.replace(
+        settings,
+        method="carl",
+        contrastive=methods.Contrastive(bank_dtype=dtype),
+    )
+    # Half the size is no remedy for a bank that has it already.
+    smaller = "" if dtype == "bfloat16" else "--bank_dtype=bfloat16, "
+    message = (
+        f"memory bank: 2 x 25,000 x 8 {dtype}, {size}, but 0.5 MiB of memory "
+        f"are free; take {smaller}fewer training examples"
+    )
+    with pytest.raises(InputError, match=message):
+        loop.train(many, large, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

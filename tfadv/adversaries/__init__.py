@@ -1,0 +1,1 @@
+"""Who looks for delta, the perturbation of the embeddings."""

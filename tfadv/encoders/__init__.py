@@ -1,0 +1,1 @@
+"""From token ids to embeddings, and from there to representations."""

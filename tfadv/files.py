@@ -1,0 +1,164 @@
+"""Files written whole or not at all, and guards of output folders."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+
+from tfadv.errors import InputError
+
+# A file is written under this name first, then renamed: it is whole or absent.
+PARTIAL = "partial."
+
+
+@contextlib.contextmanager
+def claimed(folder):
+    """Makes a folder, and keeps other processes from training in it.
+
+    Args:
+        folder: path.
+
+    Raises:
+        InputError: another process trains there, or it cannot be made.
+    """
+    folder = pathlib.Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    try:
+        # A lock of the kernel's: it ends with the process, however that ends.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"--output_dir={folder}: another process trains in this folder; "
+            "let it end, or give another one"
+        ) from None
+    except OSError:
+        # Some file systems of networks have no such locks.
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_content(folder, allowed):
+    """Refuses an output folder that holds other files than it may.
+
+    Args:
+        folder: path; need not exist.
+        allowed: tuple of strings, the names of what it may hold.
+
+    Returns:
+        List of strings, the names of what it holds.
+
+    Raises:
+        InputError: there are other files, or the path is no folder's.
+    """
+    folder = pathlib.Path(folder)
+    check_is_folder(folder)
+    if not folder.exists():
+        return []
+    found = sorted(path.name for path in folder.iterdir())
+    others = [n for n in found if n.removeprefix(PARTIAL) not in allowed]
+    if others:
+        raise InputError(
+            f"--output_dir={folder}: the folder is in use, it holds "
+            f"{', '.join(others[:5])}; give a new or an empty folder"
+        )
+    return found
+
+
+def check_is_folder(folder):
+    """Refuses an output folder that is a file, or would lie below one."""
+    folder = pathlib.Path(folder)
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            return
+        # So has a link to nothing.
+        if os.path.lexists(path):
+            raise InputError(
+                f"--output_dir={folder}: cannot write there, expected a "
+                f"folder, found a file at {path}; give another path"
+            )
+
+
+def empty(folder):
+    """Deletes all that a folder holds."""
+    for path in pathlib.Path(folder).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def check_results(paths, overwrite):
+    """Refuses to write over results.
+
+    Args:
+        paths: list of paths, what is to be written.
+        overwrite: bool, whether earlier results may be replaced.
+
+    Raises:
+        InputError: there are some, and they may not.
+    """
+    for path in paths:
+        check_is_folder(path.parent)
+        if path.exists() and not overwrite:
+            raise InputError(
+                f"{path} is there already; give --overwrite to replace it, or "
+                "another --output_dir"
+            )
+
+
+def unwritable(folder, error):
+    """Returns the `InputError` for a folder that cannot be written."""
+    return InputError(
+        f"--output_dir={folder}: cannot write there "
+        f"({getattr(error, 'strerror', None) or error}); free space, see to "
+        "the permissions, or give another folder"
+    )
+
+
+def sync(path):
+    """Sees a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path, content):
+    """Writes a JSON file as a whole or not at all."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text)
+
+
+def write_lines(path, lines):
+    """Writes a JSON Lines file as a whole or not at all."""
+    dumped = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
+    write_text(path, "".join(dumped))
+
+
+def write_text(path, text):
+    """Writes a text file as a whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path, content):
+    """Writes a file as a whole or not at all."""
+    path = pathlib.Path(path)
+    partial = path.with_name(PARTIAL + path.name)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,0 +1,197 @@
+"""How well a trained classifier holds up under attacks on word embeddings."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfadv.adversaries.pgd import pgd_attack
+from tfadv.data import batching
+from tfadv.robustness import word_classes
+from tfadv.robustness.statistics import (
+    bootstrap_interval,
+    cosines,
+    with_interval,
+)
+
+# Sentences whose words are shown with what delta does to them.
+_HEAT_MAPS = 12
+
+
+def measure(
+    run, examples, epsilons, batch_size=32, progress=None, seed=0, **attack
+):
+    """Attacks a split within balls of several sizes.
+
+    Args:
+        run: `tfadv.runs.run.Run`.
+        examples: `tfadv.data.examples.Examples`.
+        epsilons: list of floats, the balls' radii.
+        batch_size: int. The results do not depend on it.
+        progress: callable that wraps the iterable of batches and takes
+            `total` and `desc`, such as `tqdm.tqdm`.
+        seed: int, of the random starts and the bootstrap.
+        **attack: further arguments of `tfadv.pgd_attack`.
+
+    Returns:
+        `(results, representations)`. `results` is a dict for
+        `robustness.json`: `examples`, `seed`, `attack` (the settings),
+        `clean` (the accuracy without an attack, on the same examples) and
+        `epsilons`, a list of dicts with `epsilon`, `accuracy`, `cosine`
+        and `euclidean` (means between clean and attacked sentence
+        representations), an interval of 95 % confidence beside each,
+        `delta_norm` (the mean over the examples), `delta_norm_by_word_class`
+        (means over the tokens of each class, with intervals) and
+        `heat_maps`. `representations` is a dict of arrays: `labels`, `clean`
+        and, by epsilon, `attacked`, `[epsilons, examples, hidden]`.
+
+    Example:
+
+    ```python
+    run = tfadv.load("runs/freelb")
+    results, _ = measure(run, dataset.test, [0.1, 0.2], steps=10)
+    results["epsilons"][0]["accuracy"]
+    ```
+
+    Reference:
+     - CARL and RAR paper, section 4.4, Tables 4 and 5
+    """
+    tokenized = batching.tokenize(examples, run.tokenizer)
+    batches = batching.evaluation_batches(tokenized, batch_size)
+    # Of open shapes, so that all batches have one graph.
+    signature = (*batches.element_spec, tf.TensorSpec([], tf.float32))
+
+    @tf.function(input_signature=signature, autograph=False)
+    def attacked(x, y, epsilon):
+        found = pgd_attack(run.classifier, x, y, epsilon, seed=seed, **attack)
+        guess = tf.argmax(found.clean["logits"], 1, output_type=y.dtype)
+        return (
+            found.fooled,
+            guess != y,
+            tf.cast(found.clean["pooled_output"], tf.float32),
+            tf.cast(found.adversarial["pooled_output"], tf.float32),
+            tf.norm(found.delta, axis=2),
+        )
+
+    order = tokenized.order_by_length()
+    back = np.argsort(order)
+    total = -(-len(examples) // batch_size)
+    rows, attacked_representations = [], []
+    for epsilon in epsilons:
+        radius = tf.constant(epsilon, tf.float32)
+        shown = batches
+        if progress is not None:
+            shown = progress(batches, total=total, desc=f"epsilon {epsilon}")
+        found = [
+            [part.numpy() for part in attacked(x, y, radius)] for x, y in shown
+        ]
+        fooled, wrong, clean, adversarial = (
+            np.concatenate([batch[i] for batch in found])[back]
+            for i in range(4)
+        )
+        word_norms = [row for batch in found for row in batch[4]]
+        word_norms = [word_norms[i] for i in back]
+        rows.append(
+            {
+                "epsilon": float(epsilon),
+                **with_interval("accuracy", ~fooled, seed),
+                **with_interval("cosine", cosines(clean, adversarial), seed),
+                **with_interval(
+                    "euclidean",
+                    np.linalg.norm(clean - adversarial, axis=1),
+                    seed,
+                ),
+                "delta_norm": float(
+                    np.mean([np.linalg.norm(norms) for norms in word_norms])
+                ),
+                **_by_word(run, tokenized, examples, word_norms, seed),
+            }
+        )
+        attacked_representations.append(adversarial)
+    results = {
+        "examples": len(examples),
+        "seed": seed,
+        "attack": attack,
+        "clean": with_interval("accuracy", ~wrong, seed),
+        "epsilons": rows,
+    }
+    representations = {
+        "labels": np.asarray(examples.labels),
+        "clean": clean,
+        "attacked": np.stack(attacked_representations),
+    }
+    return results, representations
+
+
+def table(results):
+    """Lays out what was measured as a Markdown table, a row an attack.
+
+    Args:
+        results: dict, the content of `robustness.json`.
+
+    Returns:
+        string.
+    """
+    attack = results["attack"]
+    lines = [
+        f"{results['examples']} examples, k = {attack['steps']}, step size "
+        f"{attack.get('step_size') or '2.5 * epsilon / k'}, "
+        f"{attack['norm']} ball, restarts = {attack['restarts']}",
+        "| attack | accuracy | 95 % interval | cosine | euclidean |",
+        "| --- | --- | --- | --- | --- |",
+        f"| none | {_percents(results['clean'])} | - | - |",
+    ]
+    for row in results["epsilons"]:
+        lines.append(
+            f"| PGD, epsilon {row['epsilon']:g} | {_percents(row)} | "
+            f"{row['cosine']:.3f} | {row['euclidean']:.3f} |"
+        )
+    if "hotflip" in results:
+        row = results["hotflip"]
+        lines.append(
+            f"| HotFlip, {row['max_flips']} words | {_percents(row)} | - | - |"
+        )
+    return "\n".join(lines)
+
+
+def _percents(row):
+    low, high = row["accuracy_interval"]
+    return (
+        f"{100 * row['accuracy']:.1f} % | {100 * low:.1f} to {100 * high:.1f} %"
+    )
+
+
+def _by_word(run, tokenized, examples, word_norms, seed):
+    """Tells which words delta pushes: by class, and on a few sentences."""
+    kinds, maps = word_classes.CLASSES, []
+    sums = np.zeros([len(examples), len(kinds)])
+    counts = np.zeros_like(sums)
+    for index, ids in enumerate(tokenized.token_ids.to_list()):
+        pieces = run.tokenizer.ids_to_tokens(ids)
+        norms = word_norms[index][: len(pieces)]
+        classes = word_classes.classify(pieces, ids, run.tokenizer)
+        columns = [kinds.index(kind) for kind in classes]
+        np.add.at(sums[index], columns, norms)
+        np.add.at(counts[index], columns, 1)
+        if index < _HEAT_MAPS:
+            maps.append(
+                {
+                    "tokens": pieces,
+                    "norms": [round(float(norm), 5) for norm in norms],
+                    "label": run.label_names[examples.labels[index]],
+                }
+            )
+    return {
+        "delta_norm_by_word_class": {
+            kind: {
+                "mean": float(of_kind.sum() / number.sum()),
+                "mean_interval": bootstrap_interval(
+                    of_kind, seed, counts=number
+                ),
+                "tokens": int(number.sum()),
+            }
+            for kind, of_kind, number in zip(
+                kinds, sums.T, counts.T, strict=True
+            )
+            if number.any()
+        },
+        "heat_maps": maps,
+    }

@@ -1,0 +1,1 @@
+"""A training run: settings, the loop, and what happens around it."""

@@ -1,0 +1,343 @@
+"""A run's backup: all that it needs to go on where it was cut off.
+
+One safetensors file holds every variable of the classifier, of its optimizer
+and of the running epoch's metrics, what the objectives remember and, in its
+metadata, what the callbacks do. It is written beside the last one, seen to the
+disk, and renamed: there is always a whole one and never half of one.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from tfadv import files, replicas
+from tfadv.errors import InputError, TerminatedError
+from tfadv.runs import run_folder
+from tfadv.training.callbacks import Remembering
+
+FORMAT = 1
+
+# The share of the time that backups may take.
+_LARGEST_SHARE = 0.02
+_PROGRESS = "progress"
+
+
+class Backup(keras.callbacks.Callback):
+    """Writes all of a run's state while it trains, and takes it up again.
+
+    Backups are written between updates, some time after each other, and after
+    every epoch and its evaluation, but never so often that they would take
+    more than 2 % of the time; and one when training has ended. It must be the
+    last one of the callbacks, for it writes what the others have noted.
+
+    Args:
+        folder: path of the run's folder.
+        classifier: `tfadv.AdversarialClassifier`, compiled, with all of its
+            variables.
+        callbacks: list of Keras callbacks; those that are
+            `tfadv.training.callbacks.Remembering` go on where they were.
+        identity: dict for JSON, what makes a run another one if it changes.
+        steps_per_epoch: int.
+        total_steps: int, the updates of the whole run.
+        seconds: float, between two backups; 0 for none.
+
+    Attributes:
+        updates: int, the updates made so far, over all epochs.
+
+    Example:
+
+    ```python
+    best = callbacks.BestWeights(weights, waiting_room=folder / "backup")
+    backup = Backup(folder, classifier, [best], {"seed": 1}, 10, 30, 60.0)
+    backup.restore()  # where there is one
+    with backup.sigterm_ends_training():
+        classifier.fit(
+            training_batches(train, 32, seed=1, epochs=3, skip=backup.updates),
+            steps_per_epoch=10 - backup.updates % 10,
+            initial_epoch=backup.updates // 10,
+            epochs=3,
+            callbacks=[best, backup],
+        )
+    backup.delete()
+    ```
+    """
+
+    def __init__(
+        self,
+        folder,
+        classifier,
+        callbacks,
+        identity,
+        steps_per_epoch,
+        total_steps,
+        seconds=60.0,
+    ):
+        super().__init__()
+        self.folder = pathlib.Path(folder)
+        self.path = self.folder / run_folder.BACKUP / run_folder.BACKUP_STATE
+        self.seconds = seconds
+        self.updates = 0
+        self._classifier = classifier
+        self._callbacks = [c for c in callbacks if isinstance(c, Remembering)]
+        # As it comes back from a file.
+        self._identity = json.loads(json.dumps(identity))
+        self._steps_per_epoch = steps_per_epoch
+        self._total_steps = total_steps
+        self._metrics = []
+        self._is_part = False
+        self._terminated = False
+        self._start = self._last = time.perf_counter()
+        self._cost = 0.0
+
+    @property
+    def train_seconds(self):
+        """Float, the time of training so far, in all processes."""
+        return time.perf_counter() - self._start
+
+    def write(self):
+        """Writes a backup of the present state.
+
+        Raises:
+            OSError: it cannot be written; the last one is as it was.
+        """
+        start = time.perf_counter()
+        progress = {
+            "format": FORMAT,
+            "identity": self._identity,
+            "updates": self.updates,
+            "train_seconds": self.train_seconds,
+            "callbacks": [c.get_state() for c in self._callbacks],
+        }
+        _write(self.path, self._classifier, progress)
+        self._tell_callbacks()
+        self._last = time.perf_counter()
+        self._cost = self._last - start
+
+    def restore(self):
+        """Goes on from the backup.
+
+        Where there are to be no further ones, it is deleted then.
+
+        Raises:
+            InputError: it is another run's, or damaged.
+        """
+        try:
+            with safetensors.safe_open(self.path, framework="tf") as file:
+                progress = json.loads(file.metadata()[_PROGRESS])
+                self._check_identity(progress)
+                _assign(self._classifier, file)
+                states = zip(
+                    self._callbacks, progress["callbacks"], strict=True
+                )
+                for callback, state in states:
+                    callback.set_state(state)
+                self.updates = progress["updates"]
+                self._start -= progress["train_seconds"]
+        except InputError:
+            raise
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            safetensors.SafetensorError,
+        ) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(
+                f"--output_dir={self.folder}: {run_folder.BACKUP}/"
+                f"{run_folder.BACKUP_STATE} does not hold this run's state "
+                f"({reason}); give --overwrite to start anew"
+            ) from error
+        self._metrics = [
+            (variable, replicas.local_copies(variable)[0].numpy())
+            for variable in self._classifier.metrics_variables
+        ]
+        if not self.seconds:
+            self.path.unlink()
+        print(
+            f"resuming at update {self.updates} of {self._total_steps}",
+            flush=True,
+        )
+
+    def delete(self):
+        """Deletes the backup."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def sigterm_ends_training(self):
+        """Writes a backup and ends training where SIGTERM asks to end.
+
+        It does so after the running update; after the filling of a memory
+        bank or an evaluation on the dev split, if one is going on. In other
+        threads than the main one signals are left alone.
+
+        Raises:
+            TerminatedError: SIGTERM has come; the backup is written.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        if not self.seconds or not is_main:
+            yield
+            return
+        old = signal.signal(signal.SIGTERM, self._note_sigterm)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, old or signal.SIG_DFL)
+        # Too late for the last update.
+        self._end_if_terminated()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._is_part = self.updates % self._steps_per_epoch > 0
+        if self._is_part:
+            # `fit` has just set them to zero.
+            for variable, value in self._metrics:
+                replicas.assign(variable, value)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.updates += 1
+        # An epoch has ended only when it has been evaluated.
+        ended = self.updates % self._steps_per_epoch == 0
+        if self.seconds and not ended and self.updates < self._total_steps:
+            self._write_if_due(self.seconds)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._is_part:
+            # What has fewer steps than an epoch is a `fit` of its own.
+            self.model.stop_training = True
+        if self.seconds:
+            self._write_if_due(0.0)
+        else:
+            # No backup to wait for.
+            self._tell_callbacks()
+
+    def _write_if_due(self, seconds):
+        longest = max(seconds, self._cost / _LARGEST_SHARE)
+        if (
+            time.perf_counter() - self._last >= longest
+            or self.updates >= self._total_steps
+            or self._terminated
+        ):
+            self.write()
+        self._end_if_terminated()
+
+    def _tell_callbacks(self):
+        for callback in self._callbacks:
+            callback.on_backup()
+
+    def _note_sigterm(self, number, frame):
+        self._terminated = True
+
+    def _end_if_terminated(self):
+        if self._terminated:
+            # Below Keras' bar, not in it.
+            print(flush=True)
+            raise TerminatedError(
+                f"ended by SIGTERM after update {self.updates} of "
+                f"{self._total_steps}; the same command goes on from there"
+            )
+
+    def _check_identity(self, progress):
+        """Refuses the backup of a run that was another one."""
+        if progress["format"] != FORMAT:
+            raise ValueError(
+                f"it has format {progress['format']}, not {FORMAT}"
+            )
+        found = progress["identity"]
+        for name in sorted(self._identity.keys() | found.keys()):
+            given, stored = self._identity.get(name), found.get(name)
+            if given != stored:
+                raise InputError(
+                    f"--output_dir={self.folder} holds another run: {name} is "
+                    f"{given}, where the run has {stored}; give what it was "
+                    "begun with, another folder, or --overwrite to start anew"
+                )
+
+
+def _variables(classifier):
+    """Names all variables by their place: names of layers may differ."""
+    groups = {
+        "classifier": classifier.variables,
+        "optimizer": classifier.optimizer.variables,
+        "metrics": classifier.metrics_variables,
+    }
+    return {
+        f"{group}/{index}": variable
+        for group, variables in groups.items()
+        for index, variable in enumerate(variables)
+    }
+
+
+def _objectives(classifier):
+    """Names the prefix of what each objective remembers."""
+    return {f"objectives/{o.name}/": o for o in classifier.objectives}
+
+
+def _arrays(classifier):
+    """Collects all there is to remember, by name."""
+    # All replicas have the same.
+    arrays = {
+        name: replicas.local_copies(variable)[0].numpy()
+        for name, variable in _variables(classifier).items()
+    }
+    for prefix, objective in _objectives(classifier).items():
+        own = {}
+        objective.save_own_variables(own)
+        arrays |= {prefix + name: value for name, value in own.items()}
+    # NumPy has scalars that are no arrays.
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def _write(path, classifier, progress):
+    """Writes a backup as a whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(files.PARTIAL + path.name)
+    try:
+        safetensors.numpy.save_file(
+            _arrays(classifier), partial, {_PROGRESS: json.dumps(progress)}
+        )
+        files.sync(partial)
+        os.replace(partial, path)
+        files.sync(path.parent)
+    except (OSError, safetensors.SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            raise
+        raise OSError(str(error)) from error
+
+
+def _assign(classifier, file):
+    """Gives all variables the values of a backup, once all of them fit."""
+    variables = _variables(classifier)
+    prefixes = tuple(_objectives(classifier))
+    found = {n for n in file.keys() if not n.startswith(prefixes)}  # noqa: SIM118
+    if found != variables.keys():
+        first = min(found ^ variables.keys())
+        raise ValueError(f"it has {len(found)} variables, {first} differs")
+    for name, variable in variables.items():
+        tensor = file.get_tensor(name)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        found = tensor.dtype.name, [*tensor.shape]
+        if found != (dtype, [*variable.shape]):
+            raise ValueError(
+                f"{name} is {found}, expected {(dtype, [*variable.shape])}"
+            )
+    for name, variable in variables.items():
+        replicas.assign(variable, file.get_tensor(name))
+    for prefix, objective in _objectives(classifier).items():
+        own = {
+            name.removeprefix(prefix): file.get_tensor(name).numpy()
+            for name in file.keys()  # noqa: SIM118
+            if name.startswith(prefix)
+        }
+        objective.load_own_variables(own)

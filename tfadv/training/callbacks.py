@@ -1,0 +1,361 @@
+"""What happens around the training steps, as Keras callbacks."""
+
+import json
+import math
+import os
+import pathlib
+import re
+import sys
+import time
+
+import keras
+import tensorflow as tf
+
+from tfadv import files
+from tfadv.errors import NotFiniteLossError
+from tfadv.runs.run import save_weights
+
+
+class Remembering(keras.callbacks.Callback):
+    """A callback that goes on, in another process, where a run was cut off.
+
+    `tfadv.training.backup.Backup` keeps what it remembers.
+    """
+
+    def get_state(self):
+        """Returns what is to be remembered, as a dict for JSON."""
+        raise NotImplementedError
+
+    def set_state(self, state):
+        """Goes on from what `get_state` has returned."""
+        raise NotImplementedError
+
+    def on_backup(self):
+        """Called when a backup with the present state has been written."""
+
+
+class BestWeights(Remembering):
+    """Keeps the weights of the epoch that is best on the dev split.
+
+    The file is written beside the old one and then renamed, so that a run
+    that ends while it writes leaves the last good weights in place.
+
+    With backups, the file is at any time the one that the last backup speaks
+    of: new weights wait in `waiting_room` for the next backup.
+
+    Args:
+        path: path of the file, ending in `.weights.h5`.
+        monitor: string, the metric to maximise. Where the logs lack it (there
+            is no dev split), the last epoch's weights are kept.
+        waiting_room: path of a folder, or `None` where there are no backups.
+
+    Attributes:
+        best_epoch: int, from 1, or `None` before the first epoch has ended.
+        best_value: float, the metric in that epoch, or `None`.
+    """
+
+    def __init__(self, path, monitor="val_accuracy", waiting_room=None):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self.monitor = monitor
+        self.waiting_room = waiting_room and pathlib.Path(waiting_room)
+        self.best_epoch = None
+        self.best_value = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = (logs or {}).get(self.monitor)
+        if None not in (value, self.best_value) and value <= self.best_value:
+            return
+        partial = self.path.with_name(files.PARTIAL + self.path.name)
+        if self.waiting_room:
+            self.waiting_room.mkdir(exist_ok=True)
+            partial = self._waiting(epoch + 1)
+        save_weights(self.model, partial)
+        files.sync(partial)
+        if not self.waiting_room:
+            os.replace(partial, self.path)
+        self.best_epoch, self.best_value = epoch + 1, value
+
+    def get_state(self):
+        return {"best_epoch": self.best_epoch, "best_value": self.best_value}
+
+    def set_state(self, state):
+        self.best_epoch = state["best_epoch"]
+        self.best_value = state["best_value"]
+        self.on_backup()
+        if self.best_epoch is not None and not self.path.exists():
+            raise ValueError(f"there is no {self.path.name} beside it")
+
+    def on_backup(self):
+        waiting = self._waiting(self.best_epoch)
+        if waiting.exists():
+            os.replace(waiting, self.path)
+        # Of epochs that others have outdone, or that come again.
+        for path in self.waiting_room.glob("best_*.weights.h5"):
+            path.unlink()
+
+    def _waiting(self, epoch):
+        return self.waiting_room / f"best_{epoch}.weights.h5"
+
+
+class MetricsFile(Remembering):
+    """Appends a line of JSON an epoch: its number, seconds and all metrics.
+
+    Args:
+        path: path of the file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self._start = None
+        # Of this epoch, before the run was cut off.
+        self._earlier = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter() - self._earlier
+        self._earlier = 0.0
+
+    def on_epoch_end(self, epoch, logs=None):
+        line = {
+            "epoch": epoch + 1,
+            "seconds": round(time.perf_counter() - self._start, 3),
+            **{name: float(value) for name, value in (logs or {}).items()},
+        }
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._start = None
+
+    def get_state(self):
+        lines, seconds = "", 0.0
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8")
+        if self._start is not None:
+            seconds = time.perf_counter() - self._start
+        return {"lines": lines, "seconds": seconds}
+
+    def set_state(self, state):
+        files.write_text(self.path, state["lines"])
+        self._earlier = state["seconds"]
+
+
+class PassSummaries(keras.callbacks.Callback):
+    """Writes what each of the adversary's passes saw to TensorBoard.
+
+    An epoch's means of loss, accuracy and norm of delta, as the scalars
+    `pass_1/loss`, `pass_1/accuracy`, `pass_1/delta_norm`, `pass_2/loss` ...
+
+    Args:
+        log_dir: path of the folder.
+    """
+
+    def __init__(self, log_dir):
+        super().__init__()
+        self.log_dir = log_dir
+        self._table = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._table = None
+
+    def on_test_begin(self, logs=None):
+        # The dev split's evaluation resets all metrics before the epoch ends.
+        self._table = self._read()
+
+    def on_epoch_end(self, epoch, logs=None):
+        table = self._read() if self._table is None else self._table
+        if table is None:
+            return
+        writer = tf.summary.create_file_writer(str(self.log_dir))
+        with writer.as_default(step=epoch):
+            for index, row in enumerate(table):
+                columns = self.model.pass_statistics.COLUMNS
+                for name, value in zip(columns, row, strict=True):
+                    tf.summary.scalar(f"pass_{index + 1}/{name}", value)
+        writer.close()
+
+    def _read(self):
+        statistics = self.model.pass_statistics
+        return None if statistics is None else statistics.result().numpy()
+
+
+class _StepCounter(Remembering):
+    """Counts steps over all epochs."""
+
+    def __init__(self):
+        super().__init__()
+        self._steps = 0
+
+    def get_state(self):
+        return {"steps": self._steps}
+
+    def set_state(self, state):
+        self._steps = state["steps"]
+
+
+class StopAtStep(_StepCounter):
+    """Ends training after a number of steps, in the middle of an epoch.
+
+    Args:
+        max_steps: int, counted over all epochs.
+    """
+
+    def __init__(self, max_steps):
+        super().__init__()
+        self.max_steps = max_steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        if self._steps >= self.max_steps:
+            self.model.stop_training = True
+
+
+class StopOnNaN(_StepCounter):
+    """Ends training with an error when the loss is not finite any more.
+
+    Raises:
+        NotFiniteLossError: in the first step with such a loss.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch + 1
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            raise NotFiniteLossError(
+                f"the loss became {loss} in step {self._steps}, in epoch "
+                f"{self._epoch}; lower --learning_rate or --adv_step_size, "
+                "or train with --precision=float32"
+            )
+
+
+class StartObjective(_StepCounter):
+    """Lets an objective join at a step; its loss trains from there on.
+
+    CARL's memory bank is filled then.
+
+    Args:
+        objective: `tfadv.objectives.objective.Objective` of the model, that
+            waits.
+        batches: `tf.data.Dataset` with every training example once.
+        start_step: int, the number of updates without the objective, counted
+            over all epochs. Where an execution has several steps, it starts
+            with the next one.
+
+    Example:
+
+    ```python
+    start = StartObjective(objective, batches, start_step=500)
+    classifier.fit(batches, epochs=3, callbacks=[start])
+    ```
+
+    Reference:
+     - CARL and RAR paper, section 3.2 and Table 3
+    """
+
+    def __init__(self, objective, batches, start_step):
+        super().__init__()
+        self.objective = objective
+        self.batches = batches
+        self.start_step = start_step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
+        if self._steps >= self.start_step and not self.objective.active:
+            # Below Keras' bar, not in it.
+            print(flush=True)
+            self.objective.start(self.model, self.batches)
+
+    def on_train_batch_end(self, batch, logs=None):
+        # Several steps, where an execution has several.
+        self._steps += batch - self._first + 1
+
+
+class PeakMemory(keras.callbacks.Callback):
+    """Prints once how much memory the updates take at their peak.
+
+    After the second update with all objectives: by then every kind of tensor
+    that training has, has been there.
+
+    Args:
+        batch_size: int, for the message.
+    """
+
+    def __init__(self, batch_size):
+        super().__init__()
+        self.batch_size = batch_size
+        self._updates = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not all(objective.active for objective in self.model.objectives):
+            return
+        self._updates += 1
+        if self._updates != 2:
+            return
+        found = ", ".join(
+            f"{size / 2**30:.2f} GiB ({where})"
+            for where, size in peak_memory().items()
+        )
+        updates = f"2 updates of {self.batch_size} texts"
+        # Below Keras' bar, not in it.
+        print(f"\npeak memory after {updates}: {found}", flush=True)
+
+
+def peak_memory():
+    """Measures the most memory that was in use at a time so far.
+
+    Returns:
+        dict of ints, in bytes: of each GPU by its name or, without GPUs, of
+        this `"process"`.
+    """
+    devices = tf.config.list_logical_devices("GPU")
+    if devices:
+        names = [device.name.removeprefix("/device:") for device in devices]
+        info = tf.config.experimental.get_memory_info
+        return {name: info(name)["peak"] for name in names}
+    try:
+        # Not `ru_maxrss`, which a process inherits from the one that started
+        # it.
+        with open("/proc/self/status", encoding="utf-8") as file:
+            [peak] = re.findall(r"^VmHWM:\s+(\d+) kB", file.read(), re.M)
+        return {"process": 1024 * int(peak)}
+    except (OSError, ValueError):
+        # No Linux, and there is no such module on Windows.
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"process": peak if sys.platform == "darwin" else 1024 * peak}
+
+
+class StepTimer(Remembering):
+    """Times the training steps alone, without those that trace.
+
+    The first step traces the graph, and the first one with a new objective
+    does again.
+
+    Attributes:
+        seconds: float, in all timed steps.
+        steps: int, how many they are.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.seconds = 0.0
+        self.steps = 0
+        self._traced = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._traced is self.model.train_function:
+            self.seconds += time.perf_counter() - self._start
+            self.steps += 1
+        self._traced = self.model.train_function
+
+    def get_state(self):
+        return {"seconds": self.seconds, "steps": self.steps}
+
+    def set_state(self, state):
+        self.seconds, self.steps = state["seconds"], state["steps"]

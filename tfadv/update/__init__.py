@@ -1,0 +1,1 @@
+"""From the losses of one batch to one update of the weights."""

@@ -1,0 +1,328 @@
+"""The update of a batch in slices: the memory of one, the result of all."""
+
+import typing
+
+import tensorflow as tf
+
+from tfadv import replicas
+from tfadv.objectives.contrastive import ContrastiveObjective
+from tfadv.update.passes import (
+    AdversarialStep,
+    Passes,
+    PassStatistics,
+    initial_delta,
+    read_pooled_only,
+    without,
+)
+
+
+class Slices:
+    """One batch, cut into slices that are read one after another.
+
+    There are as many slices as the classifier has accumulation steps, but
+    never more than examples; they differ by one example at most. Weights turn
+    the mean over a slice into its part of the mean over the batch, so that
+    losses and gradients of the slices add up to the batch's.
+
+    What is drawn for a whole batch is drawn once: the adversary's random start
+    and the objectives' negatives. Dropout masks differ from slice to slice.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier`.
+        x: dict, as the classifier's `call` takes it.
+        y: labels, as the compiled loss takes them.
+        sample_weight: tensor of shape `[batch]`, or `None`.
+        share: `tfadv.replicas.Share`, where this batch is one replica's share
+            of a larger one.
+
+    Raises:
+        ValueError: there are several replicas, and an objective that exchanges
+            something between them in its loss.
+
+    Example:
+
+    ```python
+    step = Slices(classifier, x, y).gradients()
+    optimizer.apply_gradients(step.gradients)
+    ```
+    """
+
+    def __init__(self, classifier, x, y, sample_weight=None, share=None):
+        self._classifier = classifier
+        self._x = x
+        self._y = y
+        self._sample_weight = sample_weight
+        self._rows = tf.shape(x["token_ids"])[0]
+        self._share = share or replicas.Share(self._rows)
+        self._count = tf.minimum(classifier.accumulation_steps, self._rows)
+        self._objectives = [o for o in classifier.objectives if o.active]
+        for objective in self._objectives:
+            if replicas.count() > 1 and exchanges(objective):
+                raise ValueError(
+                    "`accumulation_steps` with several replicas need a "
+                    "contrastive loss of infonce and a bank that is not "
+                    f"sharded. Received: {objective.name} with "
+                    f"loss={objective.loss_name} and "
+                    f"bank_sharding={objective.bank.sharded}"
+                )
+        # Of the draws that are a batch's, and of the dropout masks.
+        self._draws = [
+            (state, tf.identity(state))
+            for objective in classifier.objectives
+            for state in without(objective.variables, objective.weights)
+        ]
+        self._masks = [
+            (state, tf.identity(state)) for state in classifier.seed_states()
+        ]
+        self._start = None
+        if classifier.adversary is not None:
+            self._start = initial_delta(
+                classifier,
+                classifier.adversary.at(classifier.optimizer.iterations),
+                x["padding_mask"],
+                self._share,
+            )
+
+    def plain_gradients(self):
+        """Computes what `AdversarialClassifier.plain_gradients` does."""
+
+        def one_slice(part):
+            pairs, logits, loss = self._classifier.plain_gradients(
+                part.x, part.y, part.sample_weight
+            )
+            return ([g for g, _ in pairs], loss), {"logits": logits}
+
+        (gradients, loss), outputs = self._run(
+            one_slice,
+            (self._zero_gradients(), tf.constant(0.0)),
+            self._specs("logits"),
+        )
+        return self._paired(gradients), outputs["logits"], loss
+
+    def gradients(self):
+        """Computes what `tfadv.update.passes.Passes.gradients` does."""
+        self._fix_log_z()
+        statistics = [
+            self._classifier.adversary.steps,
+            len(PassStatistics.COLUMNS),
+        ]
+        kept = {"adversarial": self._specs("logits")}
+        if self._objectives:
+            kept["adversarial"] = self._outputs(
+                read_pooled_only(self._objectives)
+            )
+        of_clean = [o for o in self._objectives if o.needs_clean]
+        if of_clean:
+            kept["clean"] = self._outputs(read_pooled_only(of_clean))
+
+        def one_slice(part):
+            step = part.passes().gradients()
+            sums = (
+                [g for g, _ in step.gradients],
+                step.loss,
+                step.statistics,
+                step.objective_losses,
+            )
+            outputs = {"adversarial": {"logits": step.logits}}
+            if self._objectives:
+                outputs["adversarial"] = step.adversarial
+            if "clean" in kept:
+                outputs["clean"] = step.clean
+            return sums, outputs
+
+        sums, outputs = self._run(
+            one_slice,
+            (
+                self._zero_gradients(),
+                tf.constant(0.0),
+                tf.zeros(statistics),
+                {o.name: tf.constant(0.0) for o in self._objectives},
+            ),
+            kept,
+        )
+        gradients, loss, statistics, objective_losses = sums
+        adversarial = outputs["adversarial"]
+        return AdversarialStep(
+            self._paired(gradients),
+            adversarial["logits"],
+            loss,
+            statistics,
+            objective_losses,
+            outputs.get("clean"),
+            adversarial if self._objectives else None,
+        )
+
+    def outputs_without_gradients(self, pooled_only=False):
+        """Computes what `Passes.outputs_without_gradients` does."""
+
+        def one_slice(part):
+            return (), part.passes().outputs_without_gradients(pooled_only)
+
+        specs = self._outputs(pooled_only)
+        _, outputs = self._run(one_slice, (), (specs, specs))
+        return outputs
+
+    def _fix_log_z(self):
+        """Lets NCE take its constant from a whole batch, the first one.
+
+        A slice's loss needs it, and all slices' representations tell it: the
+        first batch is read twice.
+        """
+        objectives = [
+            objective
+            for objective in self._objectives
+            if isinstance(objective, ContrastiveObjective)
+            and objective.loss_name == "nce"
+        ]
+        if not objectives:
+            return
+
+        def fix():
+            outputs = self.outputs_without_gradients(
+                read_pooled_only(objectives)
+            )
+            _set_back(self._draws)
+            for objective in objectives:
+                objective.loss(self._x, self._y, *outputs, self._sample_weight)
+            _set_back(self._draws + self._masks)
+            return True
+
+        unknown = [tf.math.is_nan(objective.log_z) for objective in objectives]
+        tf.cond(tf.reduce_any(unknown), fix, lambda: False)
+
+    def _run(self, one_slice, sums, specs):
+        """Reads all slices in one graph loop, whose size does not grow.
+
+        Args:
+            one_slice: callable of a `_Slice` that returns what is summed up
+                and what is collected.
+            sums: structure of zeros.
+            specs: structure of `tf.TensorSpec`, of tensors `[slice, ...]`.
+
+        Returns:
+            The structure of sums, and the one of tensors `[batch, ...]`.
+        """
+        arrays = tf.nest.map_structure(
+            lambda spec: tf.TensorArray(
+                spec.dtype,
+                self._count,
+                infer_shape=False,
+                element_shape=spec.shape,
+            ),
+            specs,
+        )
+
+        def body(index, sums, arrays):
+            _set_back(self._draws)
+            found, outputs = one_slice(self._slice(index))
+            sums = tf.nest.map_structure(
+                lambda total, part: total + tf.cast(part, total.dtype),
+                sums,
+                found,
+            )
+            arrays = tf.nest.map_structure(
+                lambda array, part: array.write(index, part), arrays, outputs
+            )
+            return index + 1, sums, arrays
+
+        # parallel_iterations=1, or several slices would be in memory.
+        _, sums, arrays = tf.while_loop(
+            lambda index, *_: index < self._count,
+            body,
+            (tf.constant(0), sums, arrays),
+            parallel_iterations=1,
+        )
+        return sums, tf.nest.map_structure(lambda a: a.concat(), arrays)
+
+    def _slice(self, index):
+        first = index * self._rows // self._count
+        end = (index + 1) * self._rows // self._count
+        part = tf.cast((end - first) / self._rows, tf.float32)
+
+        def cut(values):
+            return tf.nest.map_structure(lambda v: v[first:end], values)
+
+        counted = self._share.weights()
+        if counted is None:
+            counted = tf.ones([self._rows])
+        weights = counted
+        if self._sample_weight is not None:
+            weights = tf.reshape(self._sample_weight, [-1])
+            weights = tf.cast(weights, tf.float32)
+        return _Slice(
+            self._classifier,
+            cut(self._x),
+            cut(self._y),
+            cut(weights) * part,
+            cut(counted) * part,
+            None if self._start is None else cut(self._start),
+        )
+
+    def _outputs(self, pooled_only):
+        """Describes outputs as objectives take them."""
+        if pooled_only:
+            return self._specs("pooled_output", "logits")
+        return self._specs("sequence_output", "pooled_output", "logits")
+
+    def _specs(self, *names):
+        """Describes some of the outputs."""
+        encoder = self._classifier.encoder
+        hidden, dtype = encoder.hidden_dim, encoder.variable_dtype
+        specs = {
+            "sequence_output": tf.TensorSpec([None, None, hidden], dtype),
+            "pooled_output": tf.TensorSpec([None, hidden], dtype),
+            "logits": tf.TensorSpec([None, self._classifier.num_classes]),
+        }
+        return {name: specs[name] for name in names}
+
+    def _zero_gradients(self):
+        return [tf.zeros(w.shape) for w in self._classifier.trainable_weights]
+
+    def _paired(self, gradients):
+        weights = self._classifier.trainable_weights
+        return [
+            (tf.cast(gradient, weight.dtype), weight)
+            for gradient, weight in zip(gradients, weights, strict=True)
+        ]
+
+
+class _Slice(typing.NamedTuple):
+    """What `Passes` takes, of one slice; to it, a slice is a share."""
+
+    classifier: typing.Any
+    x: dict
+    y: tf.Tensor
+    sample_weight: tf.Tensor
+    counted: tf.Tensor
+    start: tf.Tensor | None
+
+    def passes(self):
+        return Passes(
+            self.classifier,
+            self.x,
+            self.y,
+            self.sample_weight,
+            self,
+            self.start,
+        )
+
+    def weights(self):
+        return self.counted
+
+
+def exchanges(objective):
+    """Tells whether an objective's loss needs what other replicas have.
+
+    Replicas cannot exchange anything in the loop over the slices.
+
+    Args:
+        objective: `tfadv.objectives.objective.Objective`.
+    """
+    return isinstance(objective, ContrastiveObjective) and (
+        objective.loss_name == "nce" or objective.bank.sharded
+    )
+
+
+def _set_back(states):
+    for variable, value in states:
+        variable.assign(value)
