@@ -18,7 +18,8 @@ LAYERS = (
     {"objectives", "data", "encoders", "text"},
     {"sources"},
     {"replicas", "files"},
-    {"adversaries", "startup"},
+    {"adversaries"},
+    {"fields", "log", "markdown", "startup"},
     {"errors"},
 )
 LARGEST_FILE, LARGEST_ROOM = 500, 1500

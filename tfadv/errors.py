@@ -1,22 +1,76 @@
-"""The errors that are the user's to mend."""
+"""The errors that the user can mend."""
+
+import re
 
 
 class InputError(ValueError):
-    """Bad input: a file, a column, a flag or a folder is not as it must be.
+    """Bad input: a file, an argument or a folder is not as it must be.
 
     The message is one line that says what was expected, what was found and
-    what to do. The binaries print it to stderr and exit with code 2; library
-    users catch it as the `ValueError` it is.
+    what to do. It names Python arguments, in backticks; the command line shows
+    them as flags, adds the code, and exits with code 2. Library users catch the
+    error as the `ValueError` it is.
+
+    Args:
+        code: string. A short name for this kind of problem, such as
+            `"no-such-column"`. It stays when the wording changes: tests and
+            programs look at it.
+        problem: string. What was expected and what was found.
+        remedy: string. What the user can do about it.
+        argument: string. The name of the argument that is to blame, or `None`.
+            A field of nested settings has its path:
+            `"optimization.learning_rate"`.
+        value: the argument's value; `None` leaves it out of the message.
 
     Example:
 
     ```python
-    raise tfadv.errors.InputError(
-        "reviews.csv has no column 'text'; its columns are 'body', 'stars'; "
-        "name one of them with --text_column"
+    raise tfadv.InputError(
+        "no-such-column",
+        "expected a column 'text' in reviews.csv, found 'body', 'stars'",
+        "name one of them with `text_column`",
+        argument="text_column",
+        value="text",
     )
     ```
     """
+
+    def __init__(
+        self, code, problem="", remedy="", *, argument=None, value=None
+    ):
+        if not problem:  # a message alone
+            code, problem = "input", code
+        self.code = code
+        self.problem = problem
+        self.remedy = remedy
+        self.argument = argument
+        self.value = value
+        super().__init__(code, problem, remedy)
+
+    def __str__(self):
+        return self.message(lambda name: f"`{name}`")
+
+    def message(self, shown):
+        """Writes the message.
+
+        Args:
+            shown: callable that takes an argument's name and returns how to
+                show it.
+
+        Returns:
+            string, one line.
+        """
+        where = ""
+        if self.argument is not None:
+            where = shown(self.argument)
+            if self.value is not None:
+                where += f"={self.value!r}"
+            where += ": "
+        parts = [part for part in (self.problem, self.remedy) if part]
+        text = re.sub(
+            r"`([a-z_][a-z0-9_.]*)`", lambda m: shown(m[1]), "; ".join(parts)
+        )
+        return " ".join((where + text).split())
 
 
 class NotFiniteLossError(InputError):

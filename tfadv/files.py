@@ -134,6 +134,39 @@ def sync(path):
         os.close(descriptor)
 
 
+def read_json(path, missing=None):
+    """Reads a JSON file.
+
+    Args:
+        path: path.
+        missing: what to return where there is no such file; `None` raises.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        InputError: with code `"no-such-file"`, or `"bad-json"` where it cannot
+            be read or holds no JSON.
+    """
+    path = pathlib.Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if missing is not None:
+            return missing
+        raise InputError(
+            "no-such-file",
+            f"expected a JSON file at {path}, found none",
+            "correct the path",
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(
+            "bad-json",
+            f"{path} cannot be read as JSON ({error})",
+            "write it anew, or copy it from where it comes from",
+        ) from error
+
+
 def write_json(path, content):
     """Writes a JSON file as a whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

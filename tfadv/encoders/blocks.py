@@ -1,7 +1,8 @@
 """The blocks of KerasHub's encoders, computed faster; results stay the same.
 
 KerasHub computes all tokens of a padded batch, in every block. Here padding is
-left out (`packing.py`), and with it most of the last block: a classifier reads the first token, to which every token's keys and values lead, but no other
+left out (`packing.py`), and with it most of the last block: a classifier reads
+the first token, to which every token's keys and values lead, but no other
 one's query and inner units. Weights are read, and rounded to half precision,
 once for all calls of a block, of which ALBERT makes twelve; queries, keys and
 values are one product. LayerNorm's gradient is written out, which takes half of
