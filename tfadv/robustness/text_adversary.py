@@ -8,7 +8,6 @@ import tensorflow as tf
 from tfadv.adversaries.pgd import pgd_attack
 from tfadv.data import batching
 from tfadv.errors import InputError
-from tfadv.objectives.reconstruction import ReconstructionObjective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +127,7 @@ def reconstruct(
 
 def _reconstruction_head(run):
     for objective in run.classifier.objectives:
-        if isinstance(objective, ReconstructionObjective):
+        if objective.reads_words:
             return objective
     raise InputError(
         f"--run_dir={run.folder}: a {run.description['method']} run has no "

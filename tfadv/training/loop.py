@@ -13,7 +13,6 @@ from tfadv import files, replicas
 from tfadv.data import batching, split_ids
 from tfadv.data.examples import TextDataset
 from tfadv.errors import InputError
-from tfadv.log import logger
 from tfadv.runs import evaluation, flagfile, run_folder
 from tfadv.runs import record as records
 from tfadv.runs.record import Record
@@ -24,6 +23,7 @@ from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import callbacks, optimizers
 from tfadv.training.backup import Backup
 from tfadv.training.schedules import LinearDecayWithWarmup
+from tfadv.update import slices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,16 +179,13 @@ def _train(
         encoder_folder, record, train_labels=dataset.train.labels
     )
     classifier.accumulation_steps = optimization.accumulation_steps
-    _check_accumulation(classifier, optimization)
+    if optimization.accumulation_steps > 1:
+        slices.check_replicas(classifier.objectives)
     classifier.encoder.check_tokenizer(
         tokenizer, f"--encoder={settings.encoder.name}"
     )
     for objective in classifier.objectives:
-        if objective.load_from_checkpoint(encoder_folder):
-            logger.info(
-                "the %s objective starts from the checkpoint's own weights",
-                objective.name,
-            )
+        objective.load_from_checkpoint(encoder_folder)
         if plan.starts[objective.name]:
             objective.wait()
     splits = {
@@ -381,25 +378,6 @@ def _write_inputs(folder, dataset, encoder_folder, tokenizer):
     if dataset.ids:
         files.write_json(
             folder / run_folder.SPLIT_IDS, split_ids.describe(dataset)
-        )
-
-
-def _check_accumulation(classifier, optimization):
-    """Refuses objectives that replicas exchange something for in slices."""
-    if optimization.accumulation_steps == 1 or replicas.count() == 1:
-        return
-    exchanging = [o for o in classifier.objectives if o.exchanges_in_loss]
-    if exchanging:
-        raise InputError(
-            "exchange-in-slices",
-            f"the {exchanging[0].name} objective, with its settings, exchanges "
-            "values between replicas in its loss, which slices of a batch "
-            "cannot",
-            "give `optimization.accumulation_steps`=1 and a smaller "
-            "`optimization.batch_size`; of CARL's losses infonce without "
-            "`objectives.contrastive.bank_sharding` needs no exchange",
-            argument="optimization.accumulation_steps",
-            value=optimization.accumulation_steps,
         )
 
 
