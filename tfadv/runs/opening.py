@@ -194,9 +194,7 @@ def _load_checkpoint(folder, precision):
         dropout=_classifier_dropout(config),
         dtype=encoder.dtype_policy,
     )
-    parameters = families.parameters(
-        classifier, families.family_of(classifier)
-    )
+    parameters = families.parameters(classifier, families.family_of(classifier))
     for name, parameter in parameters.items():
         parameter.assign(checkpoint.read(name, parameter.shape))
     max_length = facts.get("max_length") or _max_length(

@@ -90,7 +90,9 @@ class Backup(keras.callbacks.Callback):
         self.seconds = seconds
         self.updates = 0
         self._classifier = classifier
-        self._callbacks = [c for c in callbacks if isinstance(c, ResumableCallback)]
+        self._callbacks = [
+            c for c in callbacks if isinstance(c, ResumableCallback)
+        ]
         # As it comes back from a file.
         self._identity = json.loads(json.dumps(identity))
         self._steps_per_epoch = steps_per_epoch
