@@ -1,6 +1,7 @@
 """A trained classifier with all it needs to read text."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -46,8 +47,6 @@ class Run:
         Returns:
             float32 array of shape `[texts, classes]`, in the texts' order.
         """
-        import tensorflow as tf
-
         from tfadv.data import batching
         from tfadv.data.examples import Examples
 
@@ -55,12 +54,21 @@ class Run:
             return np.zeros([0, len(self.label_names)], np.float32)
         examples = Examples(list(texts), np.zeros(len(texts), np.int32))
         tokenized = batching.tokenize(examples, self.tokenizer)
-        batches = batching.evaluation_batches(tokenized, batch_size)
-        logits = self.classifier.predict(batches.map(lambda x, _: x), verbose=0)
-        probabilities = np.empty_like(logits)
-        probabilities[tokenized.order_by_length()] = tf.nn.softmax(logits)
-        return probabilities
+        return np.stack(
+            batching.map_in_order(self._probabilities, tokenized, batch_size)
+        )
 
+    @functools.cached_property
+    def _probabilities(self):
+        import tensorflow as tf
+
+        from tfadv.data import batching
+
+        @tf.function(input_signature=batching.batch_spec(), autograph=False)
+        def probabilities(inputs, labels):
+            return tf.nn.softmax(self.classifier(inputs, training=False))
+
+        return probabilities
 
 
 def build_classifier(
@@ -79,10 +87,10 @@ def build_classifier(
     Returns:
         `tfadv.AdversarialClassifier`.
     """
-    from tfadv.runs import methods
     from tfadv.adversaries.freelb import FreeLB
-    from tfadv.update.classifier import AdversarialClassifier
     from tfadv.encoders.encoder import Encoder
+    from tfadv.runs import methods
+    from tfadv.update.classifier import AdversarialClassifier
 
     precision = description["precision"]
     encoder = Encoder.from_pretrained(
