@@ -6,9 +6,10 @@ import pathlib
 
 import numpy as np
 
-from tfadv import files
+from tfadv import fields, files
 from tfadv.errors import InputError
 from tfadv.runs import methods, run_folder
+from tfadv.runs.record import Record
 
 # What runs may differ in and still be runs of one experiment: the seed, and
 # settings that change how a result is computed, but not the result.
@@ -58,7 +59,7 @@ class ReportedRun:
 
     Args:
         folder: `pathlib.Path`.
-        record: `tfadv.runs.run_folder.Record`.
+        record: `tfadv.runs.record.Record`.
         results: dict, `results.json`.
         metrics: list of dicts, `metrics.jsonl`: a dict per epoch.
         updates: list of dicts, `updates.jsonl`: a dict per window of updates;
@@ -72,7 +73,7 @@ class ReportedRun:
     """
 
     folder: pathlib.Path
-    record: run_folder.Record
+    record: Record
     results: dict
     metrics: list
     updates: list
@@ -93,25 +94,46 @@ class ReportedRun:
         return self.record.dataset
 
     def compared(self) -> dict:
-        """Returns what runs of one experiment have in common.
+        """Returns what runs have in common that differ in their seed alone.
 
         Returns:
-            dict of settings by their paths, such as `"adversary.step_size"`,
-            and of what else tells experiments apart.
+            dict of settings by their paths, such as `"adversary.step_size"`.
         """
-        settings = self.record.settings.to_dict()
-        if not methods.get(self.method).adversary:
+        record = self.record
+        settings = record.settings.to_dict()
+        if record.adversary is None:
             # These have no effect.
-            for name in ("adversary", "adversary_warmup_proportion"):
-                settings.pop(name, None)
-        data = self.record.data and self.record.data.to_dict()
-        facts = {
-            **_by_path({**settings, "data": data or {}}),
-            "data.dataset": self.dataset,
-            "label_names": list(self.record.label_names),
-            "train_examples": self.results.get("train_examples"),
+            del settings["adversary"], settings["adversary_warmup_proportion"]
+        data = record.data.to_dict() if record.data else {}
+        settings["data"] = {**data, "dataset": record.dataset}
+        return {
+            path: value
+            for path, value in fields.by_path(settings).items()
+            if path not in _NOT_COMPARED
         }
-        return {k: v for k, v in facts.items() if k not in _NOT_COMPARED}
+
+    def key(self) -> str:
+        """Returns a string that is the same for runs of one experiment."""
+        record, compared = self.record, self.compared()
+        texts = record.sha256_of_texts
+        if texts is not None:
+            # Wherever they lie.
+            compared = {
+                path: value
+                for path, value in compared.items()
+                if not path.startswith("data.") or path == "data.dataset"
+            }
+        # Version 0.1 did not write down all settings of runs from Python.
+        incomplete = record.version == "0.1" and record.data is None
+        return json.dumps(
+            [
+                compared,
+                texts,
+                list(record.label_names),
+                str(self.folder.resolve()) if incomplete else None,
+            ],
+            sort_keys=True,
+        )
 
 
 def read_all(folders: list) -> list[ReportedRun]:
@@ -204,8 +226,7 @@ def grouped(runs: list[ReportedRun]) -> list[list[ReportedRun]]:
     """
     groups = {}
     for run in runs:
-        key = json.dumps(run.compared(), sort_keys=True)
-        groups.setdefault(key, []).append(run)
+        groups.setdefault(run.key(), []).append(run)
     order = list(methods.registered())
     return [
         sorted(group, key=lambda run: run.results["seed"])
@@ -227,15 +248,14 @@ def names(groups: list[list[ReportedRun]]) -> list[str]:
     """
     compared = [group[0].compared() for group in groups]
     found = []
-    for group, facts in zip(groups, compared, strict=True):
+    for facts in compared:
         like = [
             other for other in compared if other["method"] == facts["method"]
         ]
         differing = [
             f"{key} {_shown(facts.get(key))}"
             for key in dict.fromkeys(key for other in like for key in other)
-            if key not in ("label_names", "train_examples")
-            and any(other.get(key) != facts.get(key) for other in like)
+            if any(other.get(key) != facts.get(key) for other in like)
         ]
         name = facts["method"]
         if differing:
@@ -251,17 +271,6 @@ def _shown(value):
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value is None else str(value)
-
-
-def _by_path(content, path=""):
-    """Flattens nested dicts: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
-    flat = {}
-    for name, value in content.items():
-        if isinstance(value, dict):
-            flat |= _by_path(value, f"{path}{name}.")
-        else:
-            flat[path + name] = value
-    return flat
 
 
 def _read(path, form, tool):

@@ -8,7 +8,7 @@ from tfadv.data.examples import Examples
 from tfadv.encoders.encoder import Encoder
 from tfadv.robustness.statistics import with_interval
 from tfadv.robustness.text_adversary import add_predictions, changed_tokens
-from tfadv.runs.run import Run
+from tfadv.robustness.trained import Trained
 
 # Rows of the table of cosines that exist at a time.
 _ROWS_AT_ONCE = 1024
@@ -25,7 +25,7 @@ class HotFlip:
     is. What an example gets depends on no other one.
 
     Args:
-        run: `tfadv.runs.run.Run`.
+        run: `Trained`, such as `tfadv.load` returns it.
         max_flips: int, words exchanged in a text.
         num_neighbors: int, candidates per word.
         min_cosine: float. Candidates are at least that near.
@@ -43,7 +43,7 @@ class HotFlip:
 
     def __init__(
         self,
-        run: Run,
+        run: Trained,
         max_flips: int = 2,
         num_neighbors: int = 20,
         min_cosine: float = 0.3,

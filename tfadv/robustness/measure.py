@@ -13,14 +13,14 @@ from tfadv.robustness.statistics import (
     cosines,
     with_interval,
 )
-from tfadv.runs.run import Run
+from tfadv.robustness.trained import Trained
 
 # Sentences whose words are shown with what delta does to them.
 _HEAT_MAPS = 12
 
 
 def measure(
-    run: Run,
+    run: Trained,
     examples: Examples,
     epsilons: list[float],
     batch_size: int = 32,
@@ -30,7 +30,7 @@ def measure(
     """Attacks a split within balls of several sizes.
 
     Args:
-        run: `tfadv.runs.run.Run`.
+        run: `Trained`, such as `tfadv.load` returns it.
         examples: `tfadv.data.examples.Examples`.
         epsilons: list of floats, the balls' radii.
         batch_size: int. The results do not depend on it.

@@ -9,7 +9,7 @@ from tfadv.adversaries.pgd import pgd_attack
 from tfadv.data import batching
 from tfadv.data.examples import Examples
 from tfadv.errors import InputError
-from tfadv.runs.run import Run
+from tfadv.robustness.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Summary:
 
 
 def reconstruct(
-    run: Run,
+    run: Trained,
     examples: Examples,
     epsilon: float,
     batch_size: int = 32,
-    victim: Run | None = None,
+    victim: Trained | None = None,
     **attack,
 ) -> tuple[list[dict], Summary]:
     """Attacks texts and reads the adversaries back as text.
@@ -59,11 +59,12 @@ def reconstruct(
     other.
 
     Args:
-        run: `tfadv.runs.run.Run` of method `rar` or `carl_rar`.
+        run: `Trained`, such as `tfadv.load` returns it; a run of method `rar`
+            or `carl_rar`.
         examples: `tfadv.data.examples.Examples`.
         epsilon: float, see `tfadv.pgd_attack`.
         batch_size: int.
-        victim: `tfadv.runs.run.Run` on which the texts are tried as well.
+        victim: `Trained`, on which the texts are tried as well; or `None`.
         **attack: further arguments of `tfadv.pgd_attack`.
 
     Returns:
@@ -128,8 +129,7 @@ def _reconstruction_head(run):
             return objective
     raise InputError(
         "no-reconstruction-head",
-        "expected a run with a reconstruction head, found one of the method "
-        f"{run.record.settings.method}",
+        "expected a run with a reconstruction head, found one without",
         "give a run that has learned to reconstruct words, such as one of "
         "`method`=rar or carl_rar",
         argument="run_dir",
@@ -169,14 +169,14 @@ def changed_tokens(
 
 
 def add_predictions(
-    lines: list[dict], run: Run, name: str, changed_column: str
+    lines: list[dict], run: Trained, name: str, changed_column: str
 ):
     """Classifies texts and their adversaries, and notes the classes' names.
 
     Args:
         lines: list of dicts with `"original"` and `changed_column`; the
             entries `{name}_before` and `{name}_after` are added.
-        run: `tfadv.runs.run.Run`.
+        run: `Trained`, such as `tfadv.load` returns it.
         name: string.
         changed_column: string, the entry with the adversary.
     """
