@@ -8,6 +8,8 @@ no TensorFlow.
 import dataclasses
 
 from tfadv.errors import InputError
+from tfadv.fields import Group
+from tfadv.objectives import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +29,12 @@ class Method:
     ```python
     tfadv.register_objective("stability", Stability)
     tfadv.register_method(
-        Method("stable", "Stability", "FreeLB and Stability", True, ("stability",))
+        tfadv.Method(
+            "stability",
+            "Stability",
+            "FreeLB, and representations that stay where they are",
+            objectives=("stability",),
+        )
     )
     ```
     """
@@ -100,6 +107,29 @@ def get(name: str) -> Method:
             value=name,
         )
     return _METHODS[name]
+
+
+def build_objectives(
+    objectives: dict[str, Group], context: registry.Context
+) -> list:
+    """Builds the objectives of a run.
+
+    Args:
+        objectives: dict of their settings, by their registered names.
+        context: `tfadv.objectives.registry.Context`. Without training labels
+            those that live in training alone are left out.
+
+    Returns:
+        List of `tfadv.Objective`.
+
+    Raises:
+        InputError: one cannot be built, say for lack of memory.
+    """
+    built = [
+        registry.build(name, settings, context)
+        for name, settings in objectives.items()
+    ]
+    return [objective for objective in built if objective is not None]
 
 
 for _method in (
