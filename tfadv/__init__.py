@@ -14,10 +14,12 @@ _HOMES = {
     "Encoder": "encoders.encoder",
     "FreeLB": "adversaries.freelb",
     "InputError": "errors",
+    "Objective": "objectives.objective",
     "ReconstructionObjective": "objectives.reconstruction",
     "Tokenizer": "text.tokenizer",
     "load": "runs.opening",
     "pgd_attack": "adversaries.pgd",
+    "register_objective": "objectives.registry",
 }
 
 __all__ = sorted(_HOMES)

@@ -47,60 +47,10 @@ _BLOCK_LAYERS = {
         "_feedforward_layer_norm": "output.LayerNorm",
     },
 }
-# The masked-LM head: `ReconstructionObjective.head_variables` -> tensor.
-HEADS = {
-    "albert": {
-        "kernel": "predictions.dense.weight",
-        "bias": "predictions.dense.bias",
-        "gamma": "predictions.LayerNorm.weight",
-        "beta": "predictions.LayerNorm.bias",
-        "vocabulary_bias": "predictions.bias",
-    },
-    "bert": {
-        "kernel": "cls.predictions.transform.dense.weight",
-        "bias": "cls.predictions.transform.dense.bias",
-        "gamma": "cls.predictions.transform.LayerNorm.weight",
-        "beta": "cls.predictions.transform.LayerNorm.bias",
-        "vocabulary_bias": "cls.predictions.bias",
-    },
-}
 CLASSIFIER_DROPOUT = {
     "albert": "classifier_dropout_prob",
     "bert": "classifier_dropout",
 }
-
-
-def masked_lm_head(folder):
-    """Reads the masked-LM head of a Hugging Face checkpoint.
-
-    Args:
-        folder: path of an encoder, as `tfadv.sources.names.resolve` returns it.
-
-    Returns:
-        dict of float32 arrays, for `ReconstructionObjective.load_head`:
-        `"kernel"`, `[hidden, embedding]`, `"bias"`, `"gamma"`, `"beta"` and
-        `"vocabulary_bias"`. `None` if the folder has no such head, only a
-        part of one, or one that is not tied to the word embeddings.
-
-    Raises:
-        InputError: the files cannot be read.
-
-    Example:
-
-    ```python
-    arrays = families.masked_lm_head(folder)
-    if arrays is not None:
-        objective.load_head(arrays)
-    ```
-    """
-    config = checkpoints.read_config(folder)
-    names = HEADS.get(config.get("model_type"))
-    if names is None or not config.get("tie_word_embeddings", True):
-        return None
-    checkpoint = checkpoints.Checkpoint(folder)
-    if not all(name in checkpoint for name in names.values()):
-        return None
-    return {key: checkpoint.read(name).T for key, name in names.items()}
 
 
 @dataclasses.dataclass(frozen=True)

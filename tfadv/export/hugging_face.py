@@ -20,7 +20,6 @@ import tfadv
 from tfadv import files
 from tfadv.encoders import families
 from tfadv.export import albert_tokenizer_json
-from tfadv.objectives.reconstruction import ReconstructionObjective
 from tfadv.runs import run_folder
 from tfadv.sources import checkpoint
 
@@ -74,12 +73,7 @@ def save(run, folder):
         ).items()
     }
     for objective in run.classifier.objectives:
-        if isinstance(objective, ReconstructionObjective):
-            for key, variable in objective.head_variables().items():
-                # All but the kernel have one dimension.
-                tensors[families.HEADS[family][key]] = families.as_array(
-                    variable
-                ).T
+        tensors |= objective.checkpoint_tensors(family)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     try:
         safetensors.numpy.save_file(

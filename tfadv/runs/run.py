@@ -119,18 +119,12 @@ def kept_part(classifier):
     """
     import keras
 
-    from tfadv.objectives.contrastive import ContrastiveObjective
-
     # Weights are saved by the names of attributes.
     part = keras.Model()
     part.encoder = classifier.encoder
     part.head = classifier.head
     part.seed_generator = classifier.seed_generator
-    part.objectives = [
-        objective
-        for objective in classifier.objectives
-        if not isinstance(objective, ContrastiveObjective)
-    ]
+    part.objectives = [o for o in classifier.objectives if o.kept_in_run]
     part.built = True
     return part
 

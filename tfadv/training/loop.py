@@ -12,9 +12,7 @@ import tensorflow as tf
 
 from tfadv import files, replicas
 from tfadv.data import batching, split_ids
-from tfadv.encoders import families
 from tfadv.errors import InputError
-from tfadv.objectives.reconstruction import ReconstructionObjective
 from tfadv.runs import evaluation, methods, run_folder
 from tfadv.runs.run import build_classifier, kept_part
 from tfadv.sources import names
@@ -115,12 +113,13 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
         seed=settings.seed,
     )
     classifier.accumulation_steps = settings.accumulation_steps
-    _check_accumulation(classifier, settings)
+    if settings.accumulation_steps > 1:
+        slices.check_replicas(classifier.objectives)
     classifier.encoder.check_tokenizer(
         tokenizer, f"--encoder={settings.encoder}"
     )
-    _start_reconstruction(classifier, encoder_folder)
     for objective in classifier.objectives:
+        objective.load_from_checkpoint(encoder_folder)
         if starts[objective.name]:
             objective.wait()
     splits = {
@@ -334,29 +333,6 @@ def _identity(settings, description, dataset):
         **description,
         "sha256_of_texts": digest.hexdigest(),
     }
-
-
-def _check_accumulation(classifier, settings):
-    """Refuses objectives that replicas exchange something for in slices."""
-    if settings.accumulation_steps == 1 or replicas.count() == 1:
-        return
-    if any(slices.exchanges(o) for o in classifier.objectives):
-        raise InputError(
-            f"--accumulation_steps={settings.accumulation_steps} and "
-            f"--strategy={settings.strategy}: of CARL, several replicas "
-            "accumulate --contrastive_loss=infonce alone, and without "
-            "--bank_sharding; give one of these, or a smaller --batch_size"
-        )
-
-
-def _start_reconstruction(classifier, encoder_folder):
-    """Starts RAR from the encoder's own masked-LM head, if there is one."""
-    for objective in classifier.objectives:
-        if isinstance(objective, ReconstructionObjective):
-            arrays = families.masked_lm_head(encoder_folder)
-            if arrays is not None:
-                objective.load_head(arrays)
-                print("RAR's head starts from the checkpoint's masked-LM head")
 
 
 def _make_variables(classifier):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfadv import replicas
+from tfadv.adversaries.freelb import FreeLB
 from tfadv.update.passes import (
     Passes,
     PassStatistics,
@@ -14,6 +15,9 @@ from tfadv.update.slices import Slices
 
 # Keras' default way to reduce the losses of a batch.
 MEAN = "sum_over_batch_size"
+
+# Its own module does without Keras.
+keras.saving.register_keras_serializable(package="tfadv")(FreeLB)
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
