@@ -47,6 +47,24 @@ class InputError(ValueError):
         self.value = value
         super().__init__(code, problem, remedy)
 
+    def blaming(self, argument, value=None):
+        """Returns the same error for another argument.
+
+        Args:
+            argument: string, as in the constructor.
+            value: the argument's value.
+
+        Returns:
+            `InputError`.
+        """
+        return InputError(
+            self.code,
+            self.problem,
+            self.remedy,
+            argument=argument,
+            value=value,
+        )
+
     def __str__(self):
         return self.message(lambda name: f"`{name}`")
 
