@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import io
 import pathlib
+import textwrap
 
 import matplotlib
 import matplotlib.figure
@@ -20,6 +21,8 @@ Groups = list[list[ReportedRun]]
 _COLORS = ("#888888", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
 _INK = "#7d7d7d"
 _CLASS_MARKERS = "os^Dv<>ph*"
+# Letters of a line above a panel.
+_TITLE_WIDTH = 34
 # Points of a projection: more would be a blot.
 _MAX_POINTS = 400
 
@@ -100,7 +103,7 @@ def accuracy_against_epsilon(groups: Groups) -> Picture:
 
     The band is the mean of the runs' 95 % confidence intervals.
     """
-    figure = _figure(7, 4)
+    figure = _figure(7, 4.5)
     axes = figure.subplots()
     descriptions = []
     for name, group, color in _colored(groups):
@@ -125,7 +128,7 @@ def accuracy_against_epsilon(groups: Groups) -> Picture:
     axes.set_xlabel("epsilon: radius of the ball around the word embeddings")
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 100)
-    axes.legend()
+    _legend(figure, *axes.get_legend_handles_labels())
     return Picture(
         "accuracy_against_epsilon",
         "Accuracy under k-PGD",
@@ -142,8 +145,7 @@ def projections(groups: Groups) -> Picture:
         for name, group in zip(names(groups), groups, strict=True)
         if any(run.representations for run in group)
     ]
-    columns = 2 if len(shown) == 4 else min(len(shown), 3)
-    rows = -(-len(shown) // columns)
+    columns, rows = _grid(len(shown))
     figure = _figure(3.2 * columns, 3.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(shown) :]:
@@ -172,12 +174,10 @@ def projections(groups: Groups) -> Picture:
                     alpha=0.7,
                     label=f"{label}, {kind}",
                 )
-        axes.set_title(name)
+        axes.set_title(textwrap.fill(name, _TITLE_WIDTH))
         axes.set_xticks([])
         axes.set_yticks([])
-    handles, labels = panels[0].get_legend_handles_labels()
-    ncols = min(columns, 2)
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+    _legend(figure, *panels[0].get_legend_handles_labels())
     epsilon = shown[0][1].robustness["epsilons"][-1]["epsilon"]
     return Picture(
         "representations",
@@ -212,8 +212,7 @@ def training_curves(groups: Groups) -> Picture:
     if with_dev or "accuracy" in logged:
         panels.append(("accuracy", "accuracy"))
     end = max(line["epoch"] for run in runs for line in run.metrics)
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
+    columns, rows = _grid(len(panels))
     figure = _figure(3.4 * columns, 2.9 * rows + 0.3)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in all_axes[len(panels) :]:
@@ -233,21 +232,15 @@ def training_curves(groups: Groups) -> Picture:
         axes.xaxis.set_major_locator(
             matplotlib.ticker.MaxNLocator(6, integer=True, min_n_ticks=1)
         )
-    handles = [
-        matplotlib.lines.Line2D([], [], color=color, label=name)
+    lines = {
+        name: matplotlib.lines.Line2D([], [], color=color)
         for name, _, color in _colored(groups)
-    ]
+    }
     if with_dev:
-        handles.append(
-            matplotlib.lines.Line2D(
-                [], [], color=_INK, lw=0, marker="o", label="dev split"
-            )
+        lines["dev split"] = matplotlib.lines.Line2D(
+            [], [], color=_INK, lw=0, marker="o"
         )
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(handles), 2 * columns),
-    )
+    _legend(figure, lines.values(), lines)
     return Picture(
         "training_curves",
         "Training",
@@ -279,6 +272,24 @@ def _draw(axes, lines, key, color, **style):
 def _figure(width, height):
     return matplotlib.figure.Figure(
         figsize=(width, height), layout="constrained"
+    )
+
+
+def _grid(count):
+    """Returns the columns and rows for a number of panels."""
+    columns = 2 if count == 4 else min(count, 3)
+    return columns, -(-count // columns)
+
+
+def _legend(figure, handles, labels):
+    """Puts the legend below the panels, in as many columns as fit."""
+    letters = 8 + max(map(len, labels))
+    columns = int(12 * figure.get_figwidth() / letters)
+    figure.legend(
+        list(handles),
+        list(labels),
+        loc="outside lower center",
+        ncols=max(1, min(columns, len(labels))),
     )
 
 
