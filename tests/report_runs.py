@@ -4,9 +4,8 @@ import json
 
 import numpy as np
 
-from tfadv.adversaries.freelb import FreeLB
+from tests import tiny_run
 from tfadv.runs.record import Record
-from tfadv.runs.settings import OptimizationSettings, Settings
 
 EPSILONS = (0.0, 0.1, 0.4)
 CLASSES = ("negative", "positive")
@@ -30,15 +29,8 @@ def write_all(parent, dataset="movie_reviews"):
 
 def record(method, seed, dataset="movie_reviews", **changes):
     """The record of a run that was made in Python."""
-    settings = {
-        "optimization": OptimizationSettings(
-            **{"seed": seed, **changes.pop("optimization", {})}
-        ),
-        "adversary": FreeLB(**changes.pop("adversary", {})),
-        **changes,
-    }
     return Record(
-        settings=Settings(method=method, **settings),
+        settings=tiny_run.settings(method=method, seed=seed, **changes),
         dataset=dataset,
         label_names=CLASSES,
         sha256_of_texts="0" * 64,
@@ -53,7 +45,7 @@ def write(folder, method, seed, dataset="movie_reviews", **changes):
         method: string.
         seed: int; both together are one of `RUNS`.
         dataset: string.
-        **changes: of the settings.
+        **changes: as those of `tiny_run.settings`.
     """
     test_accuracy, attacked = RUNS[method, seed]
     folder.mkdir()
