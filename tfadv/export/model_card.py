@@ -112,9 +112,13 @@ def _part(path, write, *args):
 
 def _of_results(results, record):
     """Returns the parts of the card that results.json has figures for."""
-    settings = _settings(record)
-    for name in ("steps", "best_epoch", "num_parameters"):
-        settings.append([f"run: {name.replace('_', ' ')}", results.get(name)])
+    count = results.get("num_parameters")
+    settings = [
+        *_settings(record),
+        ["updates", results.get("steps")],
+        ["best epoch", results.get("best_epoch")],
+        ["parameters", None if count is None else f"{count:,}"],
+    ]
     accuracies = [
         [split, _percent(results[f"{split}_accuracy"])]
         for split in ("dev", "test")
@@ -146,7 +150,9 @@ def _settings(record: Record):
     """Lists the settings that had an effect, by their names in Python."""
     settings = record.settings.to_dict()
     settings["encoder"]["name"] = _last_part(settings["encoder"]["name"])
-    if record.adversary is None:
+    if record.adversary is not None:
+        settings["adversary"] = record.adversary.to_dict()
+    else:
         del settings["adversary"], settings["adversary_warmup_proportion"]
     if settings["optimization"]["learning_rate_schedule"] == "constant":
         del settings["optimization"]["warmup_proportion"]
