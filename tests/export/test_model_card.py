@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import types
 
 import pytest
 from huggingface_hub import ModelCard
@@ -192,19 +191,17 @@ def test_a_plain_run_that_was_not_attacked(folder):
     assert len(tables(card)) == 2
 
 
-def test_a_run_made_in_python_has_a_whole_card(folder):
+def test_a_run_made_in_python_has_a_whole_card(folder, monkeypatch):
     record = dataclasses.replace(make_record(), data=None)
     card = model_card(folder(record))
     assert tables(card)[:2] == tables(model_card(folder()))[:2]
     assert "--flagfile" not in card
     [code] = re.findall("```python\n(.+?)```", card, re.DOTALL)
     calls = []
-    code = code.replace("RUN_DIR", str(folder(record)))
-    namespace = {
-        "dataset": "texts",
-        "tfadv": types.SimpleNamespace(train=lambda *args: calls.append(args)),
-    }
-    exec(code, namespace)
+    monkeypatch.setattr(
+        tfadv, "train", lambda *args: calls.append(args), raising=False
+    )
+    exec(code.replace("RUN_DIR", str(folder(record))), {"dataset": "texts"})
     assert [call[:2] for call in calls] == [("texts", record.settings)]
 
 
