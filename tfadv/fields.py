@@ -264,6 +264,31 @@ def _within(value, setting):
     )
 
 
+def by_path(content: dict, path: str = "") -> dict:
+    """Lists the values in nested dicts by their paths.
+
+    Args:
+        content: dict, such as `Group.to_dict` returns it.
+        path: string, put before the names.
+
+    Returns:
+        dict.
+
+    Example:
+
+    ```python
+    by_path({"adversary": {"steps": 3}})  # {"adversary.steps": 3}
+    ```
+    """
+    found = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= by_path(value, f"{path}{name}.")
+        else:
+            found[path + name] = value
+    return found
+
+
 def bounds(setting: Setting, kind: type = float) -> str:
     """Says in words which numbers a setting allows.
 

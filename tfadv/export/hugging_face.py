@@ -19,7 +19,7 @@ import safetensors.numpy
 import tfadv
 from tfadv import files
 from tfadv.encoders import families
-from tfadv.export import albert_tokenizer_json
+from tfadv.export import albert_tokenizer
 from tfadv.runs import run_folder
 from tfadv.sources import checkpoint
 
@@ -83,10 +83,7 @@ def save(run, folder):
         raise OSError(f"{folder / checkpoint.WEIGHTS}: {error}") from error
     run.tokenizer.save(folder)
     if family == "albert":
-        files.write_json(
-            folder / "tokenizer.json",
-            albert_tokenizer_json.describe(run.tokenizer, folder),
-        )
+        albert_tokenizer.save(run.tokenizer, folder)
     files.write_json(folder / checkpoint.CONFIG, _config(run, family))
 
 

@@ -91,6 +91,8 @@ class Record:
                 is not registered.
             KeyError, TypeError or ValueError: it has another form.
         """
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, expected {FORMAT}")
         classifier = content["classifier"]
         names = classifier["label_names"]
         if len(names) < 2 or not all(isinstance(name, str) for name in names):
