@@ -34,8 +34,10 @@ def main(output: Output, folders: list[str]) -> None:
     files.check_results(
         [folder / page.MARKDOWN, folder / page.PAGE], output.overwrite
     )
-    with files.writing_to(folder):
+    try:
         print(page.write(folders, folder))
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
     print(f"written to {folder / page.PAGE}")
 
 
