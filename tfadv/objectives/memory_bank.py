@@ -182,7 +182,9 @@ class MemoryBank:
             sample_weight: tensor of shape `[batch]`, or `None`. Rows of
                 weight 0 are left out.
         """
-        self._set(*self._found(index, clean, adversarial, sample_weight))
+        self._set(
+            *self._for_rows_held(index, clean, adversarial, sample_weight)
+        )
 
     def update(self, index, clean, adversarial, sample_weight=None):
         """Moves rows towards new representations: Eq. 5.
@@ -194,7 +196,7 @@ class MemoryBank:
             sample_weight: tensor of shape `[batch]`, or `None`. Rows of
                 weight 0 are left out.
         """
-        index, clean, adversarial = self._found(
+        index, clean, adversarial = self._for_rows_held(
             index, clean, adversarial, sample_weight
         )
         self._set(
@@ -288,20 +290,23 @@ class MemoryBank:
         return list(self._strategy.experimental_local_results(table))
 
     def _first(self):
-        return replicas.number() * self.rows
+        """The number of the first row that this replica holds."""
+        return replicas.number() * self.rows if self.sharded else 0
 
-    def _found(self, index, clean, adversarial, sample_weight):
-        """Collects what all replicas have found for the rows held here."""
-        found = [tf.convert_to_tensor(v) for v in (index, clean, adversarial)]
-        if sample_weight is not None:
-            counts = tf.reshape(sample_weight, [-1]) != 0
-            found = [tf.boolean_mask(values, counts) for values in found]
-        found = replicas.Share(tf.shape(found[0])[0]).gather(found)
+    def _for_rows_held(self, index, clean, adversarial, sample_weight):
+        """Collects what all replicas have for the rows that this one holds."""
+        rows = (index, clean, adversarial)
+        if sample_weight is None:
+            rows = replicas.gather(rows)
+            wanted = tf.ones_like(rows[0], tf.bool)
+        else:
+            weights = tf.reshape(sample_weight, [-1])
+            *rows, weights = replicas.gather((*rows, weights))
+            wanted = weights != 0
         if self.sharded:
-            shard = found[0] // self.rows == replicas.number()
-            found = [tf.boolean_mask(values, shard) for values in found]
-            found[0] -= self._first()
-        return found
+            wanted &= rows[0] // self.rows == replicas.number()
+        index, clean, adversarial = (tf.boolean_mask(v, wanted) for v in rows)
+        return index - self._first(), clean, adversarial
 
     def _set(self, index, clean, adversarial):
         for table, rows in (
