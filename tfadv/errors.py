@@ -47,15 +47,35 @@ class InputError(ValueError):
         self.value = value
         super().__init__(code, problem, remedy)
 
+    def blaming(self, argument, value=None):
+        """Returns the same error for another argument.
+
+        Args:
+            argument: string, as in the constructor.
+            value: the argument's value.
+
+        Returns:
+            `InputError`.
+        """
+        return InputError(
+            self.code,
+            self.problem,
+            self.remedy,
+            argument=argument,
+            value=value,
+        )
+
     def __str__(self):
         return self.message(lambda name: f"`{name}`")
 
-    def message(self, shown):
+    def message(self, shown, show_value=repr):
         """Writes the message.
 
         Args:
             shown: callable that takes an argument's name and returns how to
                 show it.
+            show_value: callable that takes the argument's value and returns
+                how to show it.
 
         Returns:
             string, one line.
@@ -64,7 +84,7 @@ class InputError(ValueError):
         if self.argument is not None:
             where = shown(self.argument)
             if self.value is not None:
-                where += f"={self.value!r}"
+                where += f"={show_value(self.value)}"
             where += ": "
         parts = [part for part in (self.problem, self.remedy) if part]
         text = re.sub(

@@ -7,6 +7,7 @@ its `settings.json`, and Python its checks.
 
 import dataclasses
 import math
+import os
 import types
 import typing
 
@@ -25,6 +26,8 @@ class Setting:
         low: number, the smallest value allowed, or `None`.
         above: number that values must exceed, or `None`.
         high: number, the largest value allowed, or `None`.
+        none: string, what the command line calls `None`, where that is a
+            choice of its own; `None` where it means that nothing is given.
     """
 
     help: str
@@ -33,6 +36,7 @@ class Setting:
     low: float | None = None
     above: float | None = None
     high: float | None = None
+    none: str | None = None
 
 
 def field(default, help, **options):
@@ -199,6 +203,19 @@ def _checked(name, value, kind, setting):
     kind, optional = options_of(kind)
     if value is None and optional:
         return None
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple | list):
+            raise InputError(
+                "wrong-type",
+                f"expected several values, received {type(value).__name__}",
+                "give a list of them",
+                argument=name,
+                value=value,
+            )
+        kind = typing.get_args(kind)[0]
+        return tuple(_checked(name, item, kind, setting) for item in value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is int and isinstance(value, float) and value.is_integer():

@@ -37,6 +37,16 @@ class ObjectiveSettings(Group):
         """
         return 0
 
+    def check_with(self, optimization):
+        """Refuses what does not go with the optimization of a run.
+
+        Args:
+            optimization: `tfadv.runs.settings.OptimizationSettings`.
+
+        Raises:
+            InputError: with a setting as its argument.
+        """
+
 
 @dataclasses.dataclass(frozen=True)
 class ContrastiveSettings(ObjectiveSettings):
@@ -135,6 +145,17 @@ class ContrastiveSettings(ObjectiveSettings):
                 "give one of them",
                 argument="start_step",
                 value=self.start_step,
+            )
+
+    def check_with(self, optimization):
+        if self.bank_sharding and optimization.strategy != "mirrored":
+            raise InputError(
+                "nothing-to-shard-over",
+                "banks are shared out among the devices of the strategy "
+                f"mirrored, found {optimization.strategy}",
+                "omit it, or give `optimization.strategy`=mirrored",
+                argument="bank_sharding",
+                value=self.bank_sharding,
             )
 
     def first_step(self, steps_per_epoch: int, total_steps: int) -> int:
