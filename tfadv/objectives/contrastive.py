@@ -7,8 +7,8 @@ from tqdm import tqdm
 
 from tfadv import replicas
 from tfadv.errors import InputError
-from tfadv.objectives import contrastive_losses, memory_bank
-from tfadv.objectives.memory_bank import MemoryBank
+from tfadv.losses import contrastive as contrastive_losses
+from tfadv.losses import memory_bank
 from tfadv.objectives.objective import Objective, weighted_mean
 from tfadv.objectives.settings import ContrastiveSettings
 
@@ -151,7 +151,7 @@ class ContrastiveObjective(Objective):
         return tf.reduce_any(tf.math.is_nan(self.log_z))
 
     def attach(self, encoder):
-        self.bank = MemoryBank(
+        self.bank = memory_bank.MemoryBank(
             self._labels,
             encoder.hidden_dim,
             num_negatives=self.options.num_negatives,

@@ -9,7 +9,6 @@ import tensorflow as tf
 from tfadv import replicas
 from tfadv.errors import InputError
 from tfadv.log import logger
-from tfadv.objectives.settings import ContrastiveSettings
 
 # Rows in float32 at a time: 3 MB at 768 dimensions, which a cache holds.
 _ROWS_AT_ONCE = 1024
@@ -44,7 +43,7 @@ class MemoryBank:
     normalised where they are scored, so a row is not renormalised by updates.
 
     The bank draws negatives and reads them; their scores and the losses are
-    elsewhere (`tfadv.objectives.contrastive_losses`).
+    elsewhere (`tfadv.losses.contrastive`).
 
     Where several replicas train, each has the whole bank, and a row that is
     written on one of them is written on all. Sharded, each holds an equal
@@ -72,7 +71,7 @@ class MemoryBank:
     Example:
 
     ```python
-    bank = MemoryBank(labels=[0, 1, 0], hidden_dim=4)
+    bank = MemoryBank([0, 1, 0], hidden_dim=4, num_negatives=None)
     bank.write([0, 1, 2], clean=np.eye(3, 4), adversarial=np.ones([3, 4]))
     negatives = bank.draw([0], seed=[1, 2])
     count, read = bank.blocks(bank.clean, negatives)
@@ -88,10 +87,10 @@ class MemoryBank:
         self,
         labels,
         hidden_dim: int,
-        num_negatives: int | None = ContrastiveSettings.num_negatives,
-        momentum: float = ContrastiveSettings.momentum,
-        dtype: str = ContrastiveSettings.bank_dtype,
-        sharded: bool = ContrastiveSettings.bank_sharding,
+        num_negatives: int | None,
+        momentum: float = 0.5,
+        dtype: str = "float32",
+        sharded: bool = False,
     ):
         labels = np.asarray(labels, np.int32)
         classes, counts = np.unique(labels, return_counts=True)
