@@ -33,7 +33,11 @@ def strategy(name):
     """
     if name not in STRATEGIES:
         raise InputError(
-            f"--strategy={name}: choose one of {', '.join(STRATEGIES)}"
+            "not-a-choice",
+            f"expected one of {', '.join(STRATEGIES)}",
+            "choose one of them",
+            argument="strategy",
+            value=name,
         )
     if name == "none":
         return tf.distribute.get_strategy()
@@ -45,10 +49,13 @@ def strategy(name):
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"--strategy=multi_worker: the workers did not find together "
-            f"({reason}); see that the addresses in TF_CONFIG are right and "
-            "that all workers run, and give --data_dir instead of a dataset "
-            "that TensorFlow Datasets loads"
+            "workers-not-connected",
+            f"the workers did not find each other ({reason})",
+            "check that the addresses in TF_CONFIG are right and that all "
+            "workers run, and give `data_dir` instead of a dataset that "
+            "TensorFlow Datasets loads",
+            argument="strategy",
+            value=name,
         ) from error
 
 
@@ -64,10 +71,6 @@ def _made(kind):
 
 def _check_tf_config():
     text = os.environ.get("TF_CONFIG", "")
-    expected = (
-        'expected TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
-        '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\''
-    )
     try:
         config = json.loads(text)
         workers = config["cluster"]["worker"]
@@ -77,8 +80,13 @@ def _check_tf_config():
         right = False
     if not right:
         raise InputError(
-            f"--strategy=multi_worker: {expected}, with another index on "
-            f"every machine; found {text[:200]!r}"
+            "wrong-tf-config",
+            'expected TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
+            '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\', found '
+            f"{text[:200]!r}",
+            "set it on every machine, with another index each",
+            argument="strategy",
+            value="multi_worker",
         )
 
 

@@ -102,27 +102,39 @@ class AdversarialClassifier(keras.Model):
     ):
         super().__init__(**kwargs)
         if num_classes < 2:
-            raise ValueError(
-                "`num_classes` must be at least 2. Received: "
-                f"num_classes={num_classes}"
+            raise InputError(
+                "out-of-range",
+                "expected at least 2 classes",
+                "give the number of classes",
+                argument="num_classes",
+                value=num_classes,
             )
         if int(accumulation_steps) != accumulation_steps or (
             accumulation_steps < 1
         ):
-            raise ValueError(
-                "`accumulation_steps` must be a whole number of at least 1. "
-                f"Received: accumulation_steps={accumulation_steps}"
+            raise InputError(
+                "out-of-range",
+                "expected a whole number of at least 1",
+                "give such a number",
+                argument="accumulation_steps",
+                value=accumulation_steps,
             )
         names = [objective.name for objective in objectives]
         if names and adversary is None:
-            raise ValueError(
-                "`objectives` learn from an adversary and need one. Received: "
-                f"adversary=None, objectives={names}"
+            raise InputError(
+                "objectives-without-adversary",
+                f"the objectives {', '.join(names)} learn from an adversary, "
+                "found none",
+                "give an `adversary`",
+                argument="objectives",
             )
         if len(set(names)) < len(names):
-            raise ValueError(
-                "`objectives` must have different names, which their losses "
-                f"are reported by. Received: {names}"
+            raise InputError(
+                "objectives-of-one-name",
+                "expected different names, under which the losses are "
+                f"reported, found {', '.join(names)}",
+                "give each a `name` of its own",
+                argument="objectives",
             )
         self.encoder = encoder
         self.num_classes = num_classes
