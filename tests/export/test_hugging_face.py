@@ -14,9 +14,9 @@ from sentencepiece import sentencepiece_model_pb2
 import tfadv
 from tests import checkpoints, tiny_run
 from tfadv.data import movie_reviews
-from tfadv.encoders import families
 from tfadv.errors import InputError
 from tfadv.export import hugging_face
+from tfadv.objectives import masked_lm_head
 from tfadv.runs import opening, run_folder
 from tfadv.runs.run import Run, build_classifier
 from tfadv.text.sentencepiece import AlbertTokenizer
@@ -537,7 +537,7 @@ def test_a_run_is_opened_as_a_run(exported, tmp_path):
 def test_the_head_of_rar_comes_back(exported, family):
     run, folder = exported[family]
     [objective] = run.classifier.objectives
-    arrays = families.masked_lm_head(folder)
+    arrays = masked_lm_head.read(folder)
     variables = objective.head_variables()
     assert arrays.keys() == variables.keys()
     for key, variable in variables.items():
@@ -552,7 +552,7 @@ def test_the_head_of_rar_comes_back(exported, family):
 
 def test_other_names_of_the_head_are_read(exported, tmp_path):
     folder = copy(exported["bert"][1], tmp_path)
-    expected = families.masked_lm_head(folder)
+    expected = masked_lm_head.read(folder)
     tensors = read_tensors(folder)
     name = "cls.predictions.transform.LayerNorm"
     tensors[f"{name}.gamma"] = tensors.pop(f"{name}.weight")
@@ -561,30 +561,28 @@ def test_other_names_of_the_head_are_read(exported, tmp_path):
         "cls.predictions.bias"
     )
     write_tensors(folder, tensors)
-    found = families.masked_lm_head(folder)
+    found = masked_lm_head.read(folder)
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array)
 
 
 def test_there_is_no_head_that_is_not_whole_and_tied(exported, tmp_path):
-    assert (
-        families.masked_lm_head(exported["bert"][0].folder / "encoder") is None
-    )
+    assert masked_lm_head.read(exported["bert"][0].folder / "encoder") is None
     folder = copy(exported["albert"][1], tmp_path)
     change_config(folder, tie_word_embeddings=False)
-    assert families.masked_lm_head(folder) is None
+    assert masked_lm_head.read(folder) is None
     change_config(folder, tie_word_embeddings=True)
-    assert families.masked_lm_head(folder) is not None
+    assert masked_lm_head.read(folder) is not None
     tensors = read_tensors(folder)
     del tensors["predictions.dense.bias"]
     write_tensors(folder, tensors)
-    assert families.masked_lm_head(folder) is None
+    assert masked_lm_head.read(folder) is None
 
 
 def test_a_head_of_another_size_is_told(exported):
     [objective] = exported["bert"][0].classifier.objectives
     before = objective.bias.numpy()
-    arrays = families.masked_lm_head(exported["albert"][1])
+    arrays = masked_lm_head.read(exported["albert"][1])
     with pytest.raises(InputError) as caught:
         objective.load_head(arrays)
     message = str(caught.value)
@@ -616,7 +614,7 @@ def test_training_starts_from_the_head_of_the_checkpoint(
     assert "starts from the checkpoint's masked-LM" in capsys.readouterr().out
     run = tfadv.load(tmp_path / "rar")
     [objective] = run.classifier.objectives
-    arrays = families.masked_lm_head(folder)
+    arrays = masked_lm_head.read(folder)
     for key, variable in objective.head_variables().items():
         np.testing.assert_allclose(variable, arrays[key], atol=1e-7)
     # And a trained run's files are all that an export needs.
@@ -736,8 +734,8 @@ def test_the_head_that_transformers_writes_is_found(exported, family, tmp_path):
     _, folder = exported[family]
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder)
     model.save_pretrained(tmp_path)
-    expected = families.masked_lm_head(folder)
-    for key, array in families.masked_lm_head(tmp_path).items():
+    expected = masked_lm_head.read(folder)
+    for key, array in masked_lm_head.read(tmp_path).items():
         np.testing.assert_array_equal(array, expected[key])
 
 
