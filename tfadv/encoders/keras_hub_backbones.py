@@ -93,3 +93,26 @@ def _set_rate(dropout, rate):
         dropout.seed_generator = keras.random.SeedGenerator(dropout.seed)
         dropout._lock_state()
     dropout.rate = rate
+
+
+def block_layers(block: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
+    """Names the layers that hold a block's weights.
+
+    Args:
+        block: `keras_hub.layers.TransformerEncoder`, built.
+
+    Returns:
+        dict: `"query"`, `"key"`, `"value"`, `"output"`, `"inner"` and
+        `"outer"`, dense layers; `"attention_norm"` and `"feedforward_norm"`.
+    """
+    attention = block._self_attention_layer
+    return {
+        "query": attention.query_dense,
+        "key": attention.key_dense,
+        "value": attention.value_dense,
+        "output": attention.output_dense,
+        "attention_norm": block._self_attention_layer_norm,
+        "inner": block._feedforward_intermediate_dense,
+        "outer": block._feedforward_output_dense,
+        "feedforward_norm": block._feedforward_layer_norm,
+    }
