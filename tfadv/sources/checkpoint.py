@@ -167,10 +167,7 @@ class Checkpoint:
         Raises:
             InputError: there are none, or they are not whole.
         """
-        try:
-            return Tensors(self.folder, self.family)
-        except InputError as error:
-            raise self.blamed(error) from error
+        return Tensors(self.folder, self.family, self.error)
 
     def find(self, *names: str) -> pathlib.Path:
         """Finds the first of some files that the folder has.
@@ -224,7 +221,3 @@ class Checkpoint:
                 _COPY,
             )
         return content
-
-    def blamed(self, error: InputError) -> InputError:
-        """Returns an error with the checkpoint as the argument to blame."""
-        return self.error(error.code, error.problem, error.remedy)

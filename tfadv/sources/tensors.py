@@ -1,6 +1,7 @@
 """The tensors of a checkpoint, read one by one from safetensors files."""
 
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import safetensors
@@ -32,6 +33,7 @@ class Tensors:
         folder: path of the checkpoint. A large one has several files and an
             index.
         prefix: string, the encoder's name in a classifier, such as `"bert"`.
+        error: function of a code, a problem and a remedy that makes an error.
 
     Raises:
         InputError: there are no such files, or they are not whole.
@@ -44,21 +46,26 @@ class Tensors:
     ```
     """
 
-    def __init__(self, folder: str | pathlib.Path, prefix: str = ""):
-        folder = pathlib.Path(folder)
+    def __init__(
+        self,
+        folder: str | pathlib.Path,
+        prefix: str = "",
+        error: Callable[[str, str, str], InputError] = InputError,
+    ):
+        self._error = error
         self._prefix = f"{prefix}."
         self._files = {}
-        for path in _paths(folder):
+        for path in self._paths(pathlib.Path(folder)):
             try:
                 # NumPy has no bfloat16.
                 file = safetensors.safe_open(path, framework="tf")
-            except (OSError, safetensors.SafetensorError) as error:
-                raise InputError(
+            except (OSError, safetensors.SafetensorError) as reason:
+                raise self._error(
                     "bad-weights",
                     f"expected whole safetensors in {path}, found something "
-                    f"else ({error})",
+                    f"else ({reason})",
                     _COPY,
-                ) from error
+                ) from reason
             self._files |= dict.fromkeys(file.keys(), file)
 
     def __contains__(self, name: str) -> bool:
@@ -80,7 +87,7 @@ class Tensors:
         """
         stored_name = self._stored_name(name)
         if stored_name is None:
-            raise InputError(
+            raise self._error(
                 "missing-tensor",
                 f"expected the tensor {name} in the weights, found "
                 f"{len(self._files)} others",
@@ -90,7 +97,7 @@ class Tensors:
         file = self._files[stored_name]
         found = tuple(file.get_slice(stored_name).get_shape())
         if shape is not None and found != tuple(shape):
-            raise InputError(
+            raise self._error(
                 "wrong-shape",
                 f"expected {stored_name} of shape {list(shape)}, as config.json "
                 f"makes it, found {list(found)}",
@@ -98,7 +105,7 @@ class Tensors:
             )
         tensor = file.get_tensor(stored_name)
         if not tensor.dtype.is_floating:
-            raise InputError(
+            raise self._error(
                 "wrong-dtype",
                 f"expected floating-point numbers in {stored_name}, found "
                 f"{tensor.dtype.name}",
@@ -114,31 +121,29 @@ class Tensors:
         names += [other.removeprefix(self._prefix) for other in names]
         return next((other for other in names if other in self._files), None)
 
+    def _paths(self, folder):
+        if (folder / WEIGHTS).is_file():
+            return [folder / WEIGHTS]
+        if not (folder / INDEX).is_file():
+            raise self._error(
+                "no-weights",
+                f"expected the weights as {WEIGHTS} in {folder}, "
+                + _instead_of_weights(folder),
+                "give the folder of a whole checkpoint",
+            )
+        try:
+            names = files.read_json(folder / INDEX)["weight_map"].values()
+            return [folder / name for name in sorted(set(names))]
+        except (InputError, LookupError, TypeError, AttributeError) as reason:
+            raise self._error(
+                "bad-index",
+                f"expected a JSON object with a weight_map in {folder / INDEX}, "
+                "found none",
+                _COPY,
+            ) from reason
 
-def _paths(folder):
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if not (folder / INDEX).is_file():
-        raise InputError(
-            "no-weights",
-            f"expected the weights as {WEIGHTS} in {folder}, "
-            + instead_of_weights(folder),
-            "give the folder of a whole checkpoint",
-        )
-    try:
-        names = files.read_json(folder / INDEX)["weight_map"].values()
-        return [folder / name for name in sorted(set(names))]
-    except (InputError, LookupError, TypeError, AttributeError) as error:
-        raise InputError(
-            "bad-index",
-            f"expected a JSON object with a weight_map in {folder / INDEX}, "
-            "found none",
-            _COPY,
-        ) from error
 
-
-def instead_of_weights(folder: pathlib.Path) -> str:
-    """Says what a folder without weights holds, for error messages."""
+def _instead_of_weights(folder):
     names = sorted(path.name for path in folder.iterdir())
     pickles = [n for n in names if n.endswith((".bin", ".pt", ".ckpt"))]
     if not pickles:
