@@ -117,11 +117,12 @@ class Encoder(keras.layers.Layer):
         # Called as it is, the backbone is to compute the same.
         keras_hub_backbones.configure(
             backbone,
-            activation=self._activation,
-            layer_norm_epsilon=layer_norm_epsilon,
+            activation,
+            layer_norm_epsilon,
             attention_dropout=attention_dropout,
         )
-        precision.keep_residuals(backbone)
+        keras_hub_backbones.keep_residuals(backbone)
+        self.description = keras_hub_backbones.describe(backbone)
         opening = backbone.get_layer(_OPENINGS[perturb_at]).output
         self._first_half = keras.Model(backbone.input, opening)
         # ALBERT has a projection between the embedding block and the blocks.
@@ -225,16 +226,10 @@ class Encoder(keras.layers.Layer):
         if self._to_blocks is not None:
             x = self._to_blocks([x, segment_ids], training=training)
         packing = Packing(mask)
-        backbone = self.backbone
         x = blocks.encode(
-            backbone,
-            activations.fastest(self._activation, backbone.intermediate_dim),
-            packing.pack(x),
-            packing,
-            training,
-            pooled_only,
+            self.description, packing.pack(x), packing, training, pooled_only
         )
-        pooled = backbone.pooled_dense(x[: packing.batch])
+        pooled = self.backbone.pooled_dense(x[: packing.batch])
         outputs = {"pooled_output": pooled}
         if not pooled_only:
             outputs["sequence_output"] = packing.unpack(x)
@@ -294,12 +289,7 @@ class Encoder(keras.layers.Layer):
     @property
     def activation_function(self):
         """The feed-forward layers' activation, as a function."""
-        return activations.ACTIVATIONS[self._activation]
-
-    @property
-    def _activation(self):
-        # KerasHub's own default is the tanh approximation.
-        return self.activation or "gelu_new"
+        return activations.ACTIVATIONS[self.description.activation]
 
     @property
     def token_embedding(self):
