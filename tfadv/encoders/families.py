@@ -17,6 +17,7 @@ __all__ = [
     "BACKBONES",
     "assign",
     "build",
+    "classifier_dropout",
     "classifier_parameters",
     "config_of",
     "masked_lm_head",
@@ -76,6 +77,19 @@ def settings_of(checkpoint: Checkpoint) -> dict:
     return settings
 
 
+def classifier_dropout(checkpoint: Checkpoint) -> float:
+    """Reads the dropout rate of a classifier's head from a config.
+
+    Args:
+        checkpoint: `tfadv.sources.checkpoint.Checkpoint` of Hugging Face.
+    """
+    family = families.family_of(checkpoint)
+    rate = getattr(checkpoint.config, family.classifier_dropout)
+    if rate is None:
+        rate = getattr(checkpoint.config, family.settings["hidden_dropout"])
+    return rate
+
+
 def _check(checkpoint, key, value, allowed):
     if value is not None and value not in allowed:
         raise checkpoint.error(
@@ -110,6 +124,8 @@ def build(
         for argument, key in family.sizes.items()
     }
     try:
+        if sizes["hidden_dim"] % sizes["num_heads"]:
+            raise ValueError("the heads do not divide the hidden size")
         backbone_class = getattr(keras_hub.models, family.backbone)
         return backbone_class(dropout=dropout, dtype=dtype, **sizes)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -239,6 +255,7 @@ def config_of(encoder: keras.layers.Layer) -> dict:
         key: getattr(encoder, argument)
         for argument, key in family.settings.items()
     }
-    # KerasHub's own activation is the tanh approximation.
-    settings[family.settings["activation"]] = encoder.activation or "gelu_new"
+    if encoder.activation is None:  # KerasHub's own
+        key = family.settings["activation"]
+        settings[key] = encoder.description.activation
     return {"model_type": family.name, **sizes, **settings}

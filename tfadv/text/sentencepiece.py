@@ -123,7 +123,9 @@ class AlbertTokenizer(Tokenizer):
 
     @classmethod
     def _load(cls, checkpoint, settings, max_length):
-        path = checkpoint.find("spiece.model", "assets/tokenizer/vocabulary.spm")
+        path = checkpoint.find(
+            "spiece.model", "assets/tokenizer/vocabulary.spm"
+        )
         names = ("do_lower_case", "keep_accents", "remove_space")
         options = {n: settings[n] for n in names if n in settings}
         try:
