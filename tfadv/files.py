@@ -127,6 +127,30 @@ def check_results(paths: Sequence[pathlib.Path], overwrite: bool) -> None:
             )
 
 
+@contextlib.contextmanager
+def writing_to(folder: Path):
+    """Makes a folder and says what is wrong where it cannot be written.
+
+    Args:
+        folder: path; need not exist.
+
+    Raises:
+        InputError: with code `"unwritable"`.
+
+    Example:
+
+    ```python
+    with files.writing_to("results"):
+        files.write_json("results/evaluation.json", measured)
+    ```
+    """
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def unwritable(folder: Path, error: Exception) -> InputError:
     """Returns the `InputError` for a folder that cannot be written."""
     return _refused(
