@@ -7,7 +7,8 @@
 | `vocab.txt`, or `spiece.model` and `tokenizer.json` | the vocabulary |
 | `tokenizer_config.json` | the tokenizer's settings |
 
-Neither PyTorch nor `transformers` is needed; both open what `save` writes.
+The config is written by `transformers`, which opens the folder; PyTorch is not
+needed.
 """
 
 import pathlib
@@ -17,33 +18,26 @@ import safetensors
 import safetensors.numpy
 
 import tfadv
-from tfadv import files
 from tfadv.encoders import families
 from tfadv.export import albert_tokenizer
 from tfadv.runs import run_folder
+from tfadv.runs.run import Run
 from tfadv.sources import checkpoint
 
-# Of the encoder's config; what they say is not so of the classifier.
+# What an encoder's config says that does not hold for the classifier.
 _DROPPED = (
     "_name_or_path",
     "auto_map",
+    "dtype",
+    "model_type",
     "num_labels",
     "quantization_config",
     "torch_dtype",
     "transformers_version",
 )
-# What is kept of a run's description; the label names are `id2label`.
-_FACTS = (
-    "method",
-    "encoder",
-    "dataset",
-    "max_length",
-    "perturb_at",
-    "precision",
-)
 
 
-def save(run, folder):
+def save(run: Run, folder: str | pathlib.Path):
     """Writes a run as a Hugging Face checkpoint.
 
     `AutoModelForSequenceClassification.from_pretrained(folder)` of
@@ -84,35 +78,43 @@ def save(run, folder):
     run.tokenizer.save(folder)
     if family == "albert":
         albert_tokenizer.save(run.tokenizer, folder)
-    files.write_json(folder / checkpoint.CONFIG, _config(run, family))
+    _config(run, family).save_pretrained(folder)
 
 
 def _config(run, family):
-    """The `config.json` of a run's checkpoint."""
+    """The config of a run's checkpoint, a `transformers.PreTrainedConfig`."""
+    from transformers import AutoConfig
+
     encoder_folder = run.folder / run_folder.ENCODER
     if not encoder_folder.is_dir():  # a run that `load` has opened
         encoder_folder = run.folder
-    config = checkpoint.read_config(encoder_folder)
-    if "model_type" not in config:  # KerasHub
-        config = {}
-    names = run.label_names
-    return {
-        **_encoder_config(run.classifier.encoder, family),
-        **{k: v for k, v in config.items() if k not in _DROPPED},
+    content = checkpoint.read_config(encoder_folder)
+    if "model_type" not in content:  # KerasHub
+        content = _encoder_config(run.classifier.encoder, family)
+    content = {k: v for k, v in content.items() if k not in _DROPPED}
+    settings = run.record.settings
+    content |= {
         "architectures": [f"{family.capitalize()}ForSequenceClassification"],
-        "model_type": family,
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
+        "id2label": dict(enumerate(run.label_names)),
+        "label2id": {name: i for i, name in enumerate(run.label_names)},
         "problem_type": "single_label_classification",
         "pad_token_id": run.tokenizer.pad_id,
         "tie_word_embeddings": True,
-        "dtype": "float32",
         families.CLASSIFIER_DROPOUT[family]: run.classifier.dropout,
         "tfadv": {
             "version": tfadv.__version__,
-            **{fact: run.description[fact] for fact in _FACTS},
+            "method": settings.method,
+            "encoder": settings.encoder.name,
+            "dataset": run.record.dataset,
+            "max_length": settings.encoder.max_length,
+            "perturb_at": settings.encoder.perturb_at,
+            "precision": settings.encoder.precision,
         },
     }
+    config = AutoConfig.for_model(family, **content)
+    # Given to the constructor, it would import PyTorch.
+    config.dtype = "float32"
+    return config
 
 
 def _encoder_config(encoder, family):
