@@ -31,6 +31,7 @@ setup(
     ],
     package_dir={"tfadv.flags": "flags", "tfadv.tools": "tools"},
     package_data={
+        "tfadv.export": ["model_card.md.jinja"],
         "tfadv.flags": ["experiments/*.cfg"],
         "tfadv.report": ["page.html.jinja"],
         "tfadv.text": ["character_classes.json"],
