@@ -16,9 +16,10 @@ from tests import checkpoints, tiny_run
 from tfadv.data import movie_reviews
 from tfadv.errors import InputError
 from tfadv.export import hugging_face
-from tfadv.objectives import masked_lm_head
 from tfadv.runs import opening
 from tfadv.runs.run import Run, build_classifier
+from tfadv.sources import families
+from tfadv.sources.checkpoint import Checkpoint
 from tfadv.text.sentencepiece import AlbertTokenizer
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.text.wordpiece import BertTokenizer
@@ -130,6 +131,10 @@ def change_config(folder, **changes):
     config = {**read_config(folder), **changes}
     config = {k: v for k, v in config.items() if v is not None}
     (folder / "config.json").write_text(json.dumps(config))
+
+
+def masked_lm_head(folder):
+    return families.masked_lm_head(Checkpoint(folder))
 
 
 def read_tensors(folder):
@@ -531,7 +536,7 @@ def test_a_run_is_opened_as_a_run(exported, tmp_path):
 def test_the_head_of_rar_comes_back(exported, family):
     run, folder = exported[family]
     [objective] = run.classifier.objectives
-    arrays = masked_lm_head.read(folder)
+    arrays = masked_lm_head(folder)
     variables = objective.head_variables()
     assert arrays.keys() == variables.keys()
     for key, variable in variables.items():
@@ -546,7 +551,7 @@ def test_the_head_of_rar_comes_back(exported, family):
 
 def test_other_names_of_the_head_are_read(exported, tmp_path):
     folder = copy(exported["bert"][1], tmp_path)
-    expected = masked_lm_head.read(folder)
+    expected = masked_lm_head(folder)
     tensors = read_tensors(folder)
     name = "cls.predictions.transform.LayerNorm"
     tensors[f"{name}.gamma"] = tensors.pop(f"{name}.weight")
@@ -555,28 +560,28 @@ def test_other_names_of_the_head_are_read(exported, tmp_path):
         "cls.predictions.bias"
     )
     write_tensors(folder, tensors)
-    found = masked_lm_head.read(folder)
+    found = masked_lm_head(folder)
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array)
 
 
 def test_there_is_no_head_that_is_not_whole_and_tied(exported, tmp_path):
-    assert masked_lm_head.read(exported["bert"][0].folder / "encoder") is None
+    assert masked_lm_head(exported["bert"][0].folder / "encoder") is None
     folder = copy(exported["albert"][1], tmp_path)
     change_config(folder, tie_word_embeddings=False)
-    assert masked_lm_head.read(folder) is None
+    assert masked_lm_head(folder) is None
     change_config(folder, tie_word_embeddings=True)
-    assert masked_lm_head.read(folder) is not None
+    assert masked_lm_head(folder) is not None
     tensors = read_tensors(folder)
     del tensors["predictions.dense.bias"]
     write_tensors(folder, tensors)
-    assert masked_lm_head.read(folder) is None
+    assert masked_lm_head(folder) is None
 
 
 def test_a_head_of_another_size_is_told(exported):
     [objective] = exported["bert"][0].classifier.objectives
     before = objective.bias.numpy()
-    arrays = masked_lm_head.read(exported["albert"][1])
+    arrays = masked_lm_head(exported["albert"][1])
     with pytest.raises(InputError) as caught:
         objective.load_head(arrays)
     message = str(caught.value)
@@ -606,7 +611,7 @@ def test_training_starts_from_the_head_of_the_checkpoint(
     assert "starts from the checkpoint's masked-LM" in caplog.text
     run = tfadv.load(tmp_path / "rar")
     [objective] = run.classifier.objectives
-    arrays = masked_lm_head.read(folder)
+    arrays = masked_lm_head(folder)
     for key, variable in objective.head_variables().items():
         np.testing.assert_allclose(variable, arrays[key], atol=1e-7)
     # And a trained run's files are all that an export needs.
@@ -725,8 +730,8 @@ def test_the_head_that_transformers_writes_is_found(exported, family, tmp_path):
     _, folder = exported[family]
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder)
     model.save_pretrained(tmp_path)
-    expected = masked_lm_head.read(folder)
-    for key, array in masked_lm_head.read(tmp_path).items():
+    expected = masked_lm_head(folder)
+    for key, array in masked_lm_head(tmp_path).items():
         np.testing.assert_array_equal(array, expected[key])
 
 
