@@ -302,7 +302,7 @@ def test_folders_that_are_no_whole_run(folder, tmp_path):
     (path / "results.json").unlink()
     with pytest.raises(InputError) as caught:
         model_card(path)
-    assert caught.value.code == "unfinished-run"
+    assert caught.value.code == "not-whole"
 
 
 def test_no_tensorflow_is_needed(folder):

@@ -74,7 +74,7 @@ def check_checkpoint(output_dir: str | pathlib.Path, overwrite: bool):
         return
     if not _is_export(output_dir):
         raise InputError(
-            "folder-in-use",
+            "other-files",
             "expected an empty folder or one with an earlier export, found "
             "other files",
             "give a new or an empty folder",
@@ -83,7 +83,7 @@ def check_checkpoint(output_dir: str | pathlib.Path, overwrite: bool):
         )
     if not overwrite:
         raise InputError(
-            "already-there",
+            "results-exist",
             "the folder already holds an export",
             "give another one, or `overwrite` to replace it",
             argument="output_dir",

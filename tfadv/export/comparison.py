@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from tfadv import progress
 from tfadv.data.examples import Examples
 from tfadv.runs.run import Run
 
@@ -62,9 +63,10 @@ def compare(
 
     loaded = tf.saved_model.load(str(saved_model_dir))
     served = loaded.signatures["serving_default"]
+    starts = range(0, len(examples), _TEXTS_AT_ONCE)
     answers = [
         served(text=tf.constant(examples.texts[i : i + _TEXTS_AT_ONCE]))
-        for i in range(0, len(examples), _TEXTS_AT_ONCE)
+        for i in progress.track(starts, "comparing")
     ]
     found = np.concatenate([answer["probabilities"] for answer in answers])
     expected = run.predict_proba(examples.texts)

@@ -57,7 +57,7 @@ def model_card(folder: str | pathlib.Path, library_name: str = "tfadv") -> str:
     record = run_folder.read_record(folder)
     if not (folder / run_folder.RESULTS).exists():
         raise InputError(
-            "unfinished-run",
+            "not-whole",
             f"expected a whole run, found none: it has no {run_folder.RESULTS}",
             "give its command again to go on with it",
             argument="run_dir",

@@ -135,7 +135,7 @@ def check_versions(output_dir: str | pathlib.Path) -> list[int]:
     ]
     if others:
         raise InputError(
-            "folder-in-use",
+            "other-files",
             "expected a new folder or one of earlier exports (1, 2, ...), "
             f"found {', '.join(others[:5])}",
             "give another one",
