@@ -576,10 +576,8 @@ def _check_starts(dataset, settings, updates):
 def _check_encoder(settings):
     """Refuses an encoder that no trial could be trained with."""
     encoder = Encoder.from_pretrained(settings.name)
-    encoder.check_tokenizer(
-        Tokenizer.from_pretrained(settings.name, settings.max_length),
-        f"--encoder={settings.name}",
-    )
+    tokenizer = Tokenizer.from_pretrained(settings.name, settings.max_length)
+    encoder.check_tokenizer(tokenizer, value=settings.name)
 
 
 def _reason(error):
