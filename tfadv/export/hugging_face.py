@@ -92,7 +92,9 @@ def _config(run, family):
     content = {k: v for k, v in content.items() if k not in _DROPPED}
     settings = run.record.settings
     content |= {
-        "architectures": [f"{family.name.capitalize()}ForSequenceClassification"],
+        "architectures": [
+            f"{family.name.capitalize()}ForSequenceClassification"
+        ],
         "id2label": dict(enumerate(run.label_names)),
         "label2id": {name: i for i, name in enumerate(run.label_names)},
         "problem_type": "single_label_classification",
