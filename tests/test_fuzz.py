@@ -89,7 +89,7 @@ def mutated(content, rng):
 
 def read_config(path):
     checkpoint = Checkpoint(path.parent)
-    assert checkpoint.family
+    assert isinstance(checkpoint.family, str)
     if not checkpoint.is_keras_hub:
         assert checkpoint.config
 
