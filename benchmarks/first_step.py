@@ -13,6 +13,7 @@ Needs PyTorch and transformers.
 import os
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
