@@ -111,7 +111,9 @@ def test_its_flagfile_runs_it_again(runner, folder, tmp_path):
         "--stability_scale=2.0",
     } <= set(lines)
     again = tmp_path / "again"
-    ended = runner.run(f"--flagfile={folder}/flags.cfg", f"--output_dir={again}")
+    ended = runner.run(
+        f"--flagfile={folder}/flags.cfg", f"--output_dir={again}"
+    )
     assert ended.code == 0, ended.printed
     assert kill_runs.differences(again, folder) == []
 
