@@ -139,7 +139,7 @@ def train(
     """
     folder = pathlib.Path(output_dir)
     if flags is None:
-        flags = flagfile.text(settings, getattr(dataset, "source", None))
+        flags = flagfile.text(settings, dataset.source)
     # Before TensorFlow does anything else: machines find together only then.
     strategy = replicas.strategy(settings.optimization.strategy)
     identity = records.identity(settings, dataset)
@@ -170,7 +170,7 @@ def _train(
         settings=settings,
         dataset=dataset.name,
         label_names=tuple(dataset.label_names),
-        data=getattr(dataset, "source", None),
+        data=dataset.source,
         special_ids=tuple(tokenizer.special_ids),
         warmup_steps=plan.warmup_steps,
         sha256_of_texts=identity["sha256_of_texts"],
