@@ -15,7 +15,7 @@ import tfadv
 from tests import tiny_run
 from tests.tiny_run import changed
 from tfadv.data import batching
-from tfadv.encoders import blocks
+from tfadv.encoders import keras_hub_backbones
 from tfadv.errors import InputError
 from tfadv.objectives import memory_bank
 from tfadv.objectives.settings import (
@@ -198,7 +198,7 @@ def test_a_run_is_opened_in_its_precision(settings, tmp_path, precision):
     loop.train(tiny_run.dataset(), half, tmp_path / "run")
     classifier = tfadv.load(tmp_path / "run").classifier
     assert classifier.encoder.dtype_policy.name == precision
-    [block] = blocks.blocks(classifier.encoder.backbone)
+    [block] = keras_hub_backbones.blocks(classifier.encoder.backbone)
     attention = block._self_attention_layer
     assert attention.compute_dtype == precision.removeprefix("mixed_")
     assert classifier.head.compute_dtype == "float32"

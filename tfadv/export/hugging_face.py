@@ -22,7 +22,8 @@ from tfadv.encoders import families
 from tfadv.export import albert_tokenizer
 from tfadv.runs import run_folder
 from tfadv.runs.run import Run
-from tfadv.sources import checkpoint
+from tfadv.sources.checkpoint import Checkpoint
+from tfadv.sources.tensors import WEIGHTS
 
 # What an encoder's config says that does not hold for the classifier.
 _DROPPED = (
@@ -59,24 +60,20 @@ def save(run: Run, folder: str | pathlib.Path):
     ```
     """
     folder = pathlib.Path(folder)
-    family = families.family_of(run.classifier)
-    tensors = {
-        name: parameter.tensor()
-        for name, parameter in families.parameters(
-            run.classifier, family
-        ).items()
-    }
+    family = families.of_backbone(run.classifier.encoder.backbone)
+    parameters = families.classifier_parameters(run.classifier)
+    tensors = {name: p.tensor() for name, p in parameters.items()}
     for objective in run.classifier.objectives:
-        tensors |= objective.checkpoint_tensors(family)
+        tensors |= objective.checkpoint_tensors(family.name)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     try:
         safetensors.numpy.save_file(
-            tensors, folder / checkpoint.WEIGHTS, metadata={"format": "pt"}
+            tensors, folder / WEIGHTS, metadata={"format": "pt"}
         )
     except safetensors.SafetensorError as error:
-        raise OSError(f"{folder / checkpoint.WEIGHTS}: {error}") from error
+        raise OSError(f"{folder / WEIGHTS}: {error}") from error
     run.tokenizer.save(folder)
-    if family == "albert":
+    if family.name == "albert":
         albert_tokenizer.save(run.tokenizer, folder)
     _config(run, family).save_pretrained(folder)
 
@@ -88,19 +85,22 @@ def _config(run, family):
     encoder_folder = run.folder / run_folder.ENCODER
     if not encoder_folder.is_dir():  # a run that `load` has opened
         encoder_folder = run.folder
-    content = checkpoint.read_config(encoder_folder)
-    if "model_type" not in content:  # KerasHub
-        content = _encoder_config(run.classifier.encoder, family)
+    encoder = Checkpoint(encoder_folder)
+    content = encoder.config_json
+    if encoder.is_keras_hub:
+        content = families.config_of(run.classifier.encoder)
     content = {k: v for k, v in content.items() if k not in _DROPPED}
     settings = run.record.settings
     content |= {
-        "architectures": [f"{family.capitalize()}ForSequenceClassification"],
+        "architectures": [
+            f"{family.name.capitalize()}ForSequenceClassification"
+        ],
         "id2label": dict(enumerate(run.label_names)),
         "label2id": {name: i for i, name in enumerate(run.label_names)},
         "problem_type": "single_label_classification",
         "pad_token_id": run.tokenizer.pad_id,
         "tie_word_embeddings": True,
-        families.CLASSIFIER_DROPOUT[family]: run.classifier.dropout,
+        family.classifier_dropout: run.classifier.dropout,
         "tfadv": {
             "version": tfadv.__version__,
             "method": settings.method,
@@ -111,33 +111,7 @@ def _config(run, family):
             "precision": settings.encoder.precision,
         },
     }
-    config = AutoConfig.for_model(family, **content)
+    config = AutoConfig.for_model(family.name, **content)
     # Given to the constructor, it would import PyTorch.
     config.dtype = "float32"
-    return config
-
-
-def _encoder_config(encoder, family):
-    """What a Hugging Face config must say of an encoder."""
-    backbone = encoder.backbone
-    config = {
-        "vocab_size": backbone.vocabulary_size,
-        "hidden_size": backbone.hidden_dim,
-        "num_hidden_layers": backbone.num_layers,
-        "num_attention_heads": backbone.num_heads,
-        "intermediate_size": backbone.intermediate_dim,
-        "max_position_embeddings": backbone.max_sequence_length,
-        "type_vocab_size": backbone.num_segments,
-        # KerasHub's own activation is the tanh approximation.
-        "hidden_act": encoder.activation or "gelu_new",
-        "hidden_dropout_prob": backbone.dropout,
-        "attention_probs_dropout_prob": backbone.dropout,
-        "layer_norm_eps": 1e-12,
-    }
-    if family == "albert":
-        config |= {
-            "embedding_size": backbone.embedding_dim,
-            "num_hidden_groups": backbone.num_groups,
-            "inner_group_num": backbone.num_inner_repetitions,
-        }
     return config

@@ -28,6 +28,7 @@ from tfadv.errors import InputError, NotFiniteLossError
 from tfadv.log import logger
 from tfadv.robustness import measure
 from tfadv.runs import flagfile, opening
+from tfadv.sources import names
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import loop
 from tfadv.tuning import search_folder
@@ -575,10 +576,11 @@ def _check_starts(dataset, settings, updates):
 
 def _check_encoder(settings):
     """Refuses an encoder that no trial could be trained with."""
-    encoder = Encoder.from_pretrained(settings.name)
+    checkpoint = names.open_checkpoint(settings.name)
+    encoder = Encoder.from_pretrained(checkpoint)
     encoder.check_tokenizer(
-        Tokenizer.from_pretrained(settings.name, settings.max_length),
-        f"--encoder={settings.name}",
+        Tokenizer.from_pretrained(checkpoint, settings.max_length),
+        value=settings.name,
     )
 
 
