@@ -16,9 +16,10 @@ from tests import checkpoints, tiny_run
 from tfadv.data import movie_reviews
 from tfadv.errors import InputError
 from tfadv.export import hugging_face
-from tfadv.objectives import masked_lm_head
 from tfadv.runs import opening
 from tfadv.runs.run import Run, build_classifier
+from tfadv.sources import families
+from tfadv.sources.checkpoint import Checkpoint
 from tfadv.text.sentencepiece import AlbertTokenizer
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.text.wordpiece import BertTokenizer
@@ -449,51 +450,81 @@ def config_of(**changes):
 
 
 BAD = {
-    "no_classifier": (without_classifier, ["classifier.weight"]),
-    "shape": (of_another_shape, ["pooler.dense.weight", "[8, 8]", "[8, 9]"]),
-    "cut": (cut, ["model.safetensors"]),
-    "pickle": (pickled, ["pytorch_model.bin", "save_pretrained"]),
-    "no_weights": (without_weights, ["model.safetensors", "vocab.txt"]),
-    "index": (bad_index, ["model.safetensors.index.json", "weight_map"]),
-    "no_vocabulary": (without_vocabulary, ["vocab.txt"]),
-    "long_vocabulary": (long_vocabulary, ["14", "15"]),
+    "no_classifier": (
+        "missing-tensor",
+        without_classifier,
+        ["classifier.weight"],
+    ),
+    "shape": (
+        "wrong-shape",
+        of_another_shape,
+        ["pooler.dense.weight", "[8, 8]", "[8, 9]"],
+    ),
+    "cut": ("bad-weights", cut, ["model.safetensors"]),
+    "pickle": ("no-weights", pickled, ["pytorch_model.bin", "save_pretrained"]),
+    "no_weights": (
+        "no-weights",
+        without_weights,
+        ["model.safetensors", "vocab.txt"],
+    ),
+    "index": (
+        "bad-index",
+        bad_index,
+        ["model.safetensors.index.json", "weight_map"],
+    ),
+    "no_vocabulary": ("missing-file", without_vocabulary, ["vocab.txt"]),
+    "long_vocabulary": ("vocabulary-too-large", long_vocabulary, ["14", "15"]),
     "labels": (
+        "wrong-shape",
         config_of(id2label={"0": "bad", "1": "good"}),
         ["classifier.weight", "[2, 8]", "[3, 8]"],
     ),
-    "one_label": (config_of(id2label={"0": "bad"}), ["id2label", "0"]),
+    "one_label": (
+        "bad-labels",
+        config_of(id2label={"0": "bad"}),
+        ["id2label", "0"],
+    ),
     "label_ids": (
+        "bad-labels",
         config_of(id2label={"1": "bad", "2": "good"}),
         ["id2label", "1, 2"],
     ),
     "problem": (
+        "not-single-label",
         config_of(problem_type="multi_label_classification"),
         ["multi_label_classification", "single_label_classification"],
     ),
     "family": (
+        "unsupported-family",
         config_of(
             model_type="roberta",
             architectures=["RobertaForSequenceClassification"],
         ),
-        ["roberta", "albert, bert"],
+        ["roberta", "albert"],
     ),
-    "facts": (config_of(tfadv=["method"]), ["config.json"]),
+    "facts": ("bad-checkpoint", config_of(tfadv=["method"]), ["config.json"]),
     "opening": (
+        "bad-checkpoint",
         config_of(tfadv={"perturb_at": "logits"}),
         ["embedding_block", "logits"],
     ),
-    "sizes": (config_of(hidden_size=None), []),
-    "activation": (config_of(hidden_act="silu"), ["hidden_act", "silu"]),
+    "sizes": ("wrong-shape", config_of(hidden_size=None), []),
+    "activation": (
+        "unsupported-config",
+        config_of(hidden_act="snake"),
+        ["hidden_act", "snake"],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_folder_is_told_in_one_line(exported, tmp_path, name):
-    damage, words = BAD[name]
+    code, damage, words = BAD[name]
     folder = copy(exported["bert"][1], tmp_path)
     damage(folder)
     with pytest.raises(InputError) as caught:
         tfadv.load(folder, "victim_run")
+    assert caught.value.code == code
     assert caught.value.argument == "victim_run"
     assert caught.value.value == str(folder)
     message = str(caught.value)
@@ -527,11 +558,15 @@ def test_a_run_is_opened_as_a_run(exported, tmp_path):
 # The masked-LM head
 
 
+def masked_lm_head(folder):
+    return families.masked_lm_head(Checkpoint(folder))
+
+
 @each_family
 def test_the_head_of_rar_comes_back(exported, family):
     run, folder = exported[family]
     [objective] = run.classifier.objectives
-    arrays = masked_lm_head.read(folder)
+    arrays = masked_lm_head(folder)
     variables = objective.head_variables()
     assert arrays.keys() == variables.keys()
     for key, variable in variables.items():
@@ -546,7 +581,7 @@ def test_the_head_of_rar_comes_back(exported, family):
 
 def test_other_names_of_the_head_are_read(exported, tmp_path):
     folder = copy(exported["bert"][1], tmp_path)
-    expected = masked_lm_head.read(folder)
+    expected = masked_lm_head(folder)
     tensors = read_tensors(folder)
     name = "cls.predictions.transform.LayerNorm"
     tensors[f"{name}.gamma"] = tensors.pop(f"{name}.weight")
@@ -555,28 +590,28 @@ def test_other_names_of_the_head_are_read(exported, tmp_path):
         "cls.predictions.bias"
     )
     write_tensors(folder, tensors)
-    found = masked_lm_head.read(folder)
+    found = masked_lm_head(folder)
     for key, array in expected.items():
         np.testing.assert_array_equal(found[key], array)
 
 
 def test_there_is_no_head_that_is_not_whole_and_tied(exported, tmp_path):
-    assert masked_lm_head.read(exported["bert"][0].folder / "encoder") is None
+    assert masked_lm_head(exported["bert"][0].folder / "encoder") is None
     folder = copy(exported["albert"][1], tmp_path)
     change_config(folder, tie_word_embeddings=False)
-    assert masked_lm_head.read(folder) is None
+    assert masked_lm_head(folder) is None
     change_config(folder, tie_word_embeddings=True)
-    assert masked_lm_head.read(folder) is not None
+    assert masked_lm_head(folder) is not None
     tensors = read_tensors(folder)
     del tensors["predictions.dense.bias"]
     write_tensors(folder, tensors)
-    assert masked_lm_head.read(folder) is None
+    assert masked_lm_head(folder) is None
 
 
 def test_a_head_of_another_size_is_told(exported):
     [objective] = exported["bert"][0].classifier.objectives
     before = objective.bias.numpy()
-    arrays = masked_lm_head.read(exported["albert"][1])
+    arrays = masked_lm_head(exported["albert"][1])
     with pytest.raises(InputError) as caught:
         objective.load_head(arrays)
     message = str(caught.value)
@@ -606,7 +641,7 @@ def test_training_starts_from_the_head_of_the_checkpoint(
     assert "starts from the checkpoint's masked-LM" in caplog.text
     run = tfadv.load(tmp_path / "rar")
     [objective] = run.classifier.objectives
-    arrays = masked_lm_head.read(folder)
+    arrays = masked_lm_head(folder)
     for key, variable in objective.head_variables().items():
         np.testing.assert_allclose(variable, arrays[key], atol=1e-7)
     # And a trained run's files are all that an export needs.
@@ -623,7 +658,9 @@ def test_a_checkpoint_without_a_head_changes_nothing(exported):
     run, _ = exported["bert"]
     [objective] = run.classifier.objectives
     before = objective.dense.kernel.numpy()
-    assert not objective.load_from_checkpoint(run.folder / "encoder")
+    assert not objective.load_from_checkpoint(
+        Checkpoint(run.folder / "encoder")
+    )
     np.testing.assert_array_equal(objective.dense.kernel, before)
 
 
@@ -725,8 +762,8 @@ def test_the_head_that_transformers_writes_is_found(exported, family, tmp_path):
     _, folder = exported[family]
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder)
     model.save_pretrained(tmp_path)
-    expected = masked_lm_head.read(folder)
-    for key, array in masked_lm_head.read(tmp_path).items():
+    expected = masked_lm_head(folder)
+    for key, array in masked_lm_head(tmp_path).items():
         np.testing.assert_array_equal(array, expected[key])
 
 
