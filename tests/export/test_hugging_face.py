@@ -133,6 +133,10 @@ def change_config(folder, **changes):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def masked_lm_head(folder):
+    return families.masked_lm_head(Checkpoint(folder))
+
+
 def read_tensors(folder):
     return safetensors.numpy.load_file(folder / "model.safetensors")
 

@@ -11,20 +11,7 @@ from tfadv.encoders import keras_hub_backbones
 from tfadv.encoders.activations import ACTIVATIONS
 from tfadv.sources import families
 from tfadv.sources.checkpoint import Checkpoint
-from tfadv.sources.families import Family, masked_lm_head
-
-__all__ = [
-    "BACKBONES",
-    "assign",
-    "build",
-    "classifier_dropout",
-    "classifier_parameters",
-    "config_of",
-    "masked_lm_head",
-    "of_backbone",
-    "parameters",
-    "settings_of",
-]
+from tfadv.sources.families import Family
 
 BACKBONES = tuple(
     getattr(keras_hub.models, family.backbone)
