@@ -256,7 +256,8 @@ def check(tool, arguments, code, where, folder):
     where = where.format(d=folder, huge=10**30)
     assert called.returncode == 2, called.stderr
     assert called.stderr.count("\n") == 1, called.stderr
-    assert called.stderr.startswith(f"error[{code}]: {where}")
+    expected = f"error[{code}]: {where}"
+    assert called.stderr.startswith(expected), (called.stderr, expected)
 
 
 def snapshot(folder):

@@ -60,12 +60,12 @@ REPORTED = [
     ("report", "{d}/attacked_of_odd_robustness", "odd-form", ""),
     ("report", "{d}/attacked_without_a_norm", "odd-form", ""),
     ("report", "{d}/attacked_with_broken_robustness", "bad-json", ""),
-    ("report", "{d}/rar_0 {d}/attacked_elsewhere", "other-radii", ""),
+    ("report", "{d}/rar_0 {d}/attacked_elsewhere", "different-epsilons", ""),
     ("report", "{d}/attacked_without_metrics", "no-such-file", ""),
     ("report", "{d}/attacked_with_broken_metrics", "bad-json", ""),
     ("report", "{d}/attacked_with_odd_adversaries", "odd-form", ""),
-    ("report", "{d}/attacked_with_pickle", "bad-arrays", ""),
-    ("report", "{d}/attacked_with_truncated_arrays", "bad-arrays", ""),
+    ("report", "{d}/attacked_with_pickle", "bad-representations", ""),
+    ("report", "{d}/attacked_with_truncated_arrays", "bad-representations", ""),
     ("report", "--output_dir= {d}/none", "no-run"),
 ]
 

@@ -17,7 +17,7 @@ from tests.tiny_run import changed
 from tfadv.data import batching
 from tfadv.encoders import keras_hub_backbones
 from tfadv.errors import InputError
-from tfadv.objectives import memory_bank
+from tfadv.losses import memory_bank
 from tfadv.objectives.settings import (
     ContrastiveSettings,
     ReconstructionSettings,
