@@ -157,9 +157,7 @@ RUNS = {
         RECORD: changed_json(settings__encoder__max_length=1000)
     },
     "run_of_another_method": {
-        RECORD: changed_json(
-            settings__method="freelb", settings__objectives={}
-        )
+        RECORD: changed_json(settings__method="freelb", settings__objectives={})
     },
     "run_of_other_classes": {
         RECORD: changed_json(classifier__label_names=["a", "b"])

@@ -116,11 +116,9 @@ ROWS = [
         "clash",
     ),
     (TRAINERS, "--train_file=", "no-train-file", "--dev_file={d}/dev.csv"),
-    (
-        f"{TRAINERS} evaluate",
-        f"{NO_FILES} --dataset=movie_reviews --split_ids_file={{d}}/yelp.json",
-        "clash",
-    ),
+]
+# Refused once it is known what run it is.
+OF_RUNS = [
     ("predict", "--split=dev --texts_file={d}/dev.csv", "clash"),
     ("predict", "--text_column=body", "clash"),
     ("export", "--overwrite", "clash", "--overwrite:"),
@@ -129,9 +127,19 @@ ROWS = [
         "--format=huggingface --precision=bfloat16",
         "clash",
     ),
+    (
+        f"{TRAINERS} evaluate",
+        f"{NO_FILES} --dataset=movie_reviews --split_ids_file={{d}}/yelp.json",
+        "clash",
+    ),
 ]
 
 
 @bad_input.cases(ROWS)
 def test_bad_flags(tool, arguments, code, where, untouched):
+    bad_input.check(tool, arguments, code, where, untouched)
+
+
+@bad_input.cases(OF_RUNS)
+def test_bad_flags_of_runs(tool, arguments, code, where, runs, untouched):
     bad_input.check(tool, arguments, code, where, untouched)

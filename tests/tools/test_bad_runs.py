@@ -19,8 +19,8 @@ RUNS = [
     (USERS, "--run_dir={d}/run_truncated", "bad-weights"),
     (USERS, "--run_dir={d}/run_of_other_shapes", "bad-weights"),
     (USERS, "--run_dir={d}/run_of_pickle", "bad-weights"),
-    (USERS, "--run_dir={d}/run_with_broken_config", "bad-config"),
-    (USERS, "--run_dir={d}/run_without_vocabulary", "no-vocabulary"),
+    (USERS, "--run_dir={d}/run_with_broken_config", "bad-json"),
+    (USERS, "--run_dir={d}/run_without_vocabulary", "missing-file"),
     # All of them open runs alike.
     ("evaluate", "--run_dir={d}/run_overwritten", "bad-weights"),
     ("evaluate", "--run_dir={d}/run_with_other_bytes", "bad-weights"),
@@ -36,8 +36,8 @@ RUNS = [
     ("predict", "--run_dir={d}/encoder_truncated", "bad-weights"),
     ("predict", "--run_dir={d}/encoder_of_pickle", "no-weights"),
     ("predict", "--run_dir={d}/encoder_of_hidden_pickle", "bad-weights"),
-    ("predict", "--run_dir={d}/encoder_of_other_shapes", "bad-weights"),
-    ("predict", "--run_dir={d}/encoder_without_vocabulary", "no-vocabulary"),
+    ("predict", "--run_dir={d}/encoder_of_other_shapes", "wrong-shape"),
+    ("predict", "--run_dir={d}/encoder_without_vocabulary", "missing-file"),
     # Reconstructions.
     (
         "reconstruct",
