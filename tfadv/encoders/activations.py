@@ -36,18 +36,6 @@ def fastest(activation: str, units: int) -> Callable:
     return _COMPILED.get(activation, function) if units >= _WIDE else function
 
 
-def fused(activation: str) -> Callable:
-    """Returns an activation in the form that TensorFlow fuses with a product.
-
-    Args:
-        activation: string, see `ACTIVATIONS`.
-
-    Returns:
-        A function of one tensor.
-    """
-    return gelu if activation == "gelu" else ACTIVATIONS[activation]
-
-
 def _compiled(function, derivative):
     """Compiles a function; for its gradient it keeps only its argument."""
     compiled = functools.partial(
