@@ -31,12 +31,12 @@ class Operations(NamedTuple):
     """What a block is computed with: functions of tensors `[rows, hidden]`.
 
     Args:
-        dense: of `x` and a layer of a `Part`: the product and the bias.
-        activation: of `x`: the feed-forward layers'.
-        add: of the residual `x`, the list of what the parts gave and the
-            dropout that it goes through: the sum.
-        normalize: of `x` and a `Norm`.
-        first: of `x`: the rows of the texts' first tokens.
+        dense: `(x, layer)`, a layer of a `Part`, to the product and the bias.
+        activation: `(x)` to the activated inner units.
+        add: `(x, gave, dropout)` to the sum of the residual and of what each
+            part gave, after dropout.
+        normalize: `(x, norm)` to the normalized sum.
+        first: `(x)` to the rows of the texts' first tokens.
     """
 
     dense: Callable
@@ -59,9 +59,8 @@ def apply_block(
         x: tensor of shape `[rows, hidden]`.
         weights: `Block`, in the form that `ops` take.
         ops: `Operations`.
-        attend: function of `x` and a `Part`: what that part's heads read,
-            projected to hidden units; with `first_only` the rows of the texts'
-            first tokens alone.
+        attend: `(x, part)` to what that part's heads read, projected; with
+            `first_only` for the texts' first tokens alone.
         first_only: bool. Whether the other tokens are left out.
 
     Returns:
@@ -150,7 +149,7 @@ def encode(
     blocks = [_read(weights, dtype) for weights in description.blocks]
     tokens = tf.cast(tokens, blocks[0].attention_norm.gamma.dtype)
     for i, index in enumerate(description.order, 1):
-        last = i == len(description.order)
+        block, last = blocks[index], i == len(description.order)
         dropped = functools.partial(_dropped, training=training, apart=last)
         ops = Operations(
             dense=lambda x, product: product(x),
@@ -164,12 +163,10 @@ def encode(
             packing=packing,
             num_heads=description.num_heads,
             dtype=dtype,
-            dropped=functools.partial(dropped, blocks[index].attention_dropout),
+            dropped=functools.partial(dropped, block.attention_dropout),
             first_only=last and first_only,
         )
-        tokens = apply_block(
-            tokens, blocks[index], ops, attend, last and first_only
-        )
+        tokens = apply_block(tokens, block, ops, attend, last and first_only)
     return tokens
 
 

@@ -14,7 +14,6 @@ from tfadv.encoders import (
     activations,
     blocks,
     keras_hub_backbones,
-    precision,
 )
 from tfadv.encoders.packing import Packing
 from tfadv.errors import InputError
@@ -164,7 +163,7 @@ class Encoder(keras.layers.Layer):
                 f"--encoder: {folder} holds a {family!r} encoder; supported "
                 f"are {', '.join(_BACKBONES)}"
             )
-        settings = {"dtype": precision.policy(dtype)}
+        settings = {"dtype": keras_hub_backbones.policy(dtype)}
         activation = None
         if "model_type" in config:
             activation = config.get("hidden_act", _DEFAULT_ACTIVATION[family])

@@ -1,8 +1,15 @@
-"""KerasHub's backbones, opened: the only module that knows their inside.
+"""KerasHub's backbones: the only module that knows what is inside of them.
 
 KerasHub builds every encoder with one dropout, one epsilon and one activation,
-whatever its checkpoint was trained with. Here they are set apart on a built
-backbone, and checked for what the rest of the encoders relies on.
+whatever its checkpoint was trained with. `configure` sets them one by one.
+
+In mixed precision it rounds sums of residuals 24 times in an encoder of 12
+layers, and delta before anything has read it; a classifier that has yet to tell
+its classes apart then learns later, or not. So `policy` and `keep_residuals`
+make only the matrix products half, and what lies between two of them. All that
+carries a token's vector from one block to the next stays float32: embeddings
+and delta, sums with residuals, LayerNorm, dropout, the probabilities of
+attention, and the pooler.
 """
 
 import contextlib
@@ -15,6 +22,9 @@ import keras_hub
 
 from tfadv.encoders import activations, description
 from tfadv.errors import InputError
+
+# The blocks' names, and those of the layers in them.
+_BLOCKS = r"(transformer_layer_\d+|group_\d+_inner_layer_\d+)(/.*)?"
 
 
 @contextlib.contextmanager
@@ -33,6 +43,27 @@ def blocks(backbone: keras.Model) -> list:
         for layer in backbone.layers
         if isinstance(layer, keras_hub.layers.TransformerEncoder)
     ]
+
+
+def policy(
+    dtype: str | keras.DTypePolicy | None,
+) -> keras.DTypePolicy | keras.dtype_policies.DTypePolicyMap:
+    """Returns the policy with which a KerasHub backbone is to be made.
+
+    Args:
+        dtype: string or `keras.DTypePolicy`, such as `"mixed_bfloat16"`, or
+            `None` for Keras' own.
+
+    Returns:
+        The policy, or in mixed precision a map that gives it to the blocks
+        alone.
+    """
+    policy = keras.dtype_policies.get(dtype)
+    if policy.compute_dtype == policy.variable_dtype:
+        return policy
+    return keras.dtype_policies.DTypePolicyMap(
+        policy.variable_dtype, {_BLOCKS: policy}
+    )
 
 
 @_known_members()
@@ -94,12 +125,9 @@ def configure(
 def keep_residuals(backbone: keras.Model) -> None:
     """Makes a backbone's blocks carry their tokens in the weights' precision.
 
-    See `tfadv.encoders.precision` for why.
-
     Args:
-        backbone: KerasHub backbone. The policies of its pooler, its
-            `keras_hub.layers.TransformerEncoder`s and those layers in them
-            that make no matrix product are changed.
+        backbone: KerasHub backbone. The policies of its pooler, its blocks and
+            those layers in them that make no matrix product are changed.
     """
     pooler = backbone.pooled_dense
     pooler.dtype_policy = pooler.variable_dtype
@@ -136,8 +164,7 @@ def describe(backbone: keras.Model) -> description.EncoderDescription:
         `EncoderDescription`. Its weights are the backbone's variables.
 
     Raises:
-        InputError: the backbone is not built as its KerasHub class was when
-            this was written.
+        InputError: KerasHub has built it in an unknown way.
 
     Example:
 
@@ -184,8 +211,7 @@ def block_layers(block: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
         block: `keras_hub.layers.TransformerEncoder`, built.
 
     Returns:
-        dict: `"query"`, `"key"`, `"value"`, `"output"`, `"inner"` and
-        `"outer"`, dense layers; `"attention_norm"` and `"feedforward_norm"`.
+        dict from their names in `description.BlockWeights`.
     """
     attention = block._self_attention_layer
     return {
@@ -211,7 +237,6 @@ def _block(block, backbone, activation, compute_dtype):
             (heads, size, hidden)
         ),
         "_self_attention_layer._inverse_sqrt_key_dim": 1 / math.sqrt(size),
-        "_self_attention_layer.compute_dtype": compute_dtype,
         "_self_attention_layer._softmax.compute_dtype": block.variable_dtype,
         "_feedforward_intermediate_dense.kernel.shape": (hidden, inner),
         "_feedforward_output_dense.kernel.shape": (inner, hidden),
@@ -227,14 +252,17 @@ def _block(block, backbone, activation, compute_dtype):
         **{
             name: _norm(layer)
             if name.endswith("norm")
-            else _dense(layer, activation if name == "inner" else None)
+            else _dense(
+                layer, activation if name == "inner" else None, compute_dtype
+            )
             for name, layer in block_layers(block).items()
         },
     )
 
 
-def _dense(layer, activation=None):
+def _dense(layer, activation=None, compute_dtype=None):
     _expect(layer, "activation", activation or keras.activations.linear)
+    _expect(layer, "compute_dtype", compute_dtype or layer.compute_dtype)
     bias = None if layer.bias is None else layer.bias._value
     return description.Dense(layer.kernel._value, bias)
 
