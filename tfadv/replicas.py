@@ -88,7 +88,7 @@ def is_chief():
     return resolver is None or not resolver.task_id
 
 
-def told_by_chief(value):
+def broadcast_from_chief(value):
     """Returns the chief's whole number on all workers.
 
     Args:

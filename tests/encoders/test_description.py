@@ -64,8 +64,8 @@ UNSUPPORTED = {
     "bias": of_block(inner=Dense([[1.0]], None)),
     "final_norm": of_encoder(final_norm="a norm"),
     "pooler": of_encoder(pooler=None),
-    "pooler_activation": of_encoder(pooler_activation="sigmoid"),
-    "activation": of_encoder(activation="swish"),
+    "pooler_activation": of_encoder(pooler_activation="snake"),
+    "activation": of_encoder(activation="snake"),
     "attention": of_encoder(attention="disentangled"),
     "lookups": lambda description: dataclasses.replace(
         description, lookups={**description.lookups, "pixels": None}

@@ -78,20 +78,38 @@ def _approximate_gelu_gradient(x, upstream):
     )
 
 
+_exact = functools.partial(keras.activations.gelu, approximate=False)
 _approximate = functools.partial(keras.activations.gelu, approximate=True)
 
-# Hugging Face's names. KerasHub ignores `hidden_act` and always takes the
-# tanh approximation, which no BERT checkpoint was trained with.
+
+def _quick_gelu(x):
+    return x * keras.activations.sigmoid(1.702 * x)
+
+
+# Hugging Face's names. Some mean the same; the first of these is the one that
+# an encoder's description has.
 ACTIVATIONS = {
-    "gelu": functools.partial(keras.activations.gelu, approximate=False),
+    "gelu": _exact,
+    "gelu_python": _exact,
     "gelu_new": _approximate,
+    "gelu_accurate": _approximate,
+    "gelu_fast": _approximate,
+    "gelu_python_tanh": _approximate,
     "gelu_pytorch_tanh": _approximate,
+    "leaky_relu": functools.partial(
+        keras.activations.leaky_relu, negative_slope=0.01
+    ),
+    "linear": keras.activations.linear,
+    "mish": keras.activations.mish,
+    "quick_gelu": _quick_gelu,
     "relu": keras.activations.relu,
+    "relu6": keras.activations.relu6,
+    "sigmoid": keras.activations.sigmoid,
+    "silu": keras.activations.silu,
+    "swish": keras.activations.silu,
+    "tanh": keras.activations.tanh,
 }
-# What a pooler may compute besides.
-POOLERS = ACTIVATIONS | {"tanh": keras.activations.tanh}
 _COMPILED = {
     "gelu": _compiled(gelu, _gelu_gradient),
     "gelu_new": _compiled(_approximate_gelu, _approximate_gelu_gradient),
 }
-_COMPILED["gelu_pytorch_tanh"] = _COMPILED["gelu_new"]

@@ -95,8 +95,7 @@ def check_supported(description: EncoderDescription) -> None:
     activation, pooler = description.activation, description.pooler_activation
     unsupported = {
         "lookups": set(description.lookups) - lookups,
-        "activation": {activation} - set(activations.ACTIVATIONS),
-        "pooler_activation": {pooler} - set(activations.POOLERS),
+        "activations": {activation, pooler} - set(activations.ACTIVATIONS),
         "attention": {description.attention} - {"dot-product"},
         "norm_first": any(block.norm_first for block in blocks),
         "gate": any(block.gate for block in blocks),

@@ -89,7 +89,7 @@ class EncoderDescription:
             matrix products in training. All else has the weights' type.
         projection: `Dense` from embedding to hidden units, or `None`.
         pooler: `Dense` of the first token, or `None`.
-        pooler_activation: string, see `tfadv.encoders.activations.POOLERS`.
+        pooler_activation: string, see `tfadv.encoders.activations.ACTIVATIONS`.
         final_norm: `Norm` after the last block, or `None`.
         attention: string. `"dot-product"`: tokens read all of their text.
     """

@@ -275,7 +275,7 @@ def _norm(layer):
 
 
 def _activation_name(function):
-    for name, known in activations.POOLERS.items():
+    for name, known in activations.ACTIVATIONS.items():
         if function is known:
             return name
     name = getattr(function, "__name__", str(function))

@@ -94,7 +94,7 @@ class FrozenEncoder:
         self.activation = activations.ACTIVATIONS[description.activation]
         if description.activation == "gelu":
             self.activation = activations.gelu  # which is fused
-        self.pool = activations.POOLERS[description.pooler_activation]
+        self.pool = activations.ACTIVATIONS[description.pooler_activation]
         self.hidden_dim = description.hidden_dim
         self.num_heads = description.num_heads
         self.order = description.order

@@ -6,16 +6,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfadv import replicas
-from tfadv.objectives import contrastive_losses
+from tfadv.errors import InputError
+from tfadv.objectives import contrastive_losses, memory_bank
 from tfadv.objectives.memory_bank import MemoryBank
 from tfadv.objectives.objective import Objective, weighted_mean
-
-LOSSES = ("nce", "infonce")
-# What stands for a sentence, by the name of the choice.
-REPRESENTATIONS = {
-    "pooled": lambda outputs: outputs["pooled_output"],
-    "cls": lambda outputs: outputs["sequence_output"][:, 0],
-}
+from tfadv.objectives.settings import ContrastiveSettings
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -44,7 +39,7 @@ class ContrastiveObjective(Objective):
         loss: string: `"nce"`, the paper's, or `"infonce"`, the exact softmax
             over the negatives.
         temperature: float. Divides the cosines.
-        num_negatives: int, m: negatives an example, drawn anew for every
+        num_negatives: int, m: negatives per example, drawn anew for every
             batch; `None` for every example of another class.
         momentum: float, M, of the memory bank.
         bank_dtype: string, `"float32"` or `"bfloat16"`.
@@ -58,7 +53,7 @@ class ContrastiveObjective(Objective):
         **kwargs: passed to `keras.layers.Layer`.
 
     Raises:
-        ValueError: a setting is out of its range.
+        InputError: a setting is out of its range.
 
     Example:
 
@@ -80,52 +75,44 @@ class ContrastiveObjective(Objective):
     """
 
     needs_clean = True
+    # The memory bank is of use in training alone.
+    kept_in_run = False
+    without_exchange = "take `contrastive_loss`=infonce without `bank_sharding`"
+    settings = ContrastiveSettings
 
     def __init__(
         self,
         labels,
-        loss="nce",
-        temperature=0.07,
-        num_negatives=16000,
-        momentum=0.5,
-        bank_dtype="float32",
-        bank_sharding=False,
-        representation="pooled",
-        weight=1.0,
-        seed=None,
-        name="contrastive",
+        loss: str = ContrastiveSettings.loss,
+        temperature: float = ContrastiveSettings.temperature,
+        num_negatives: int | None = ContrastiveSettings.num_negatives,
+        momentum: float = ContrastiveSettings.momentum,
+        bank_dtype: str = ContrastiveSettings.bank_dtype,
+        bank_sharding: bool = ContrastiveSettings.bank_sharding,
+        representation: str = ContrastiveSettings.representation,
+        weight: float = ContrastiveSettings.weight,
+        seed: int | None = None,
+        name: str = "contrastive",
         **kwargs,
     ):
         super().__init__(weight=weight, name=name, **kwargs)
-        if loss not in LOSSES:
-            raise ValueError(
-                f"`loss` must be one of {LOSSES}. Received: loss={loss}"
-            )
-        if not 0 < temperature < float("inf"):
-            raise ValueError(
-                "`temperature` must be a positive number. Received: "
-                f"temperature={temperature}"
-            )
-        if representation not in REPRESENTATIONS:
-            raise ValueError(
-                f"`representation` must be one of {list(REPRESENTATIONS)}. "
-                f"Received: representation={representation}"
-            )
-        self.loss_name = loss
-        self.representation = representation
+        # This checks them.
+        self.options = ContrastiveSettings(
+            loss=loss,
+            weight=weight,
+            temperature=temperature,
+            num_negatives=num_negatives,
+            momentum=momentum,
+            bank_dtype=bank_dtype,
+            bank_sharding=bank_sharding,
+            representation=representation,
+        )
         self.needs_sequence = representation == "cls"
-        self.temperature = float(temperature)
-        self._bank_settings = {
-            "labels": np.asarray(labels, np.int32).tolist(),
-            "num_negatives": num_negatives,
-            "momentum": momentum,
-        }
-        self._bank_dtype = bank_dtype
-        self._bank_sharding = bool(bank_sharding)
+        self._labels = np.asarray(labels, np.int32)
         self.bank = None
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        # log Z for the two anchors, NaN until the first batch has told it.
+        # log Z for the two anchors, NaN until the first batch has set it.
         self.log_z = tf.Variable(
             [np.nan, np.nan],
             dtype=tf.float32,
@@ -135,12 +122,42 @@ class ContrastiveObjective(Objective):
         self._refusal = None
         self.wait()
 
+    @classmethod
+    def from_settings(cls, settings, context):
+        if context.labels is None:
+            return None
+        memory_bank.check_memory(
+            len(context.labels),
+            context.hidden_dim,
+            settings.bank_dtype,
+            settings.bank_sharding,
+        )
+        return cls(
+            context.labels,
+            seed=context.seed,
+            name=context.name,
+            **_arguments(settings),
+        )
+
+    @property
+    def exchanges_in_loss(self):
+        # NCE's constant is that of the batches of all replicas.
+        return self.options.loss == "nce" or self.options.bank_sharding
+
+    @property
+    def needs_calibration(self):
+        if self.options.loss != "nce":
+            return None
+        return tf.reduce_any(tf.math.is_nan(self.log_z))
+
     def attach(self, encoder):
         self.bank = MemoryBank(
-            hidden_dim=encoder.hidden_dim,
-            dtype=self._bank_dtype,
-            sharded=self._bank_sharding,
-            **self._bank_settings,
+            self._labels,
+            encoder.hidden_dim,
+            num_negatives=self.options.num_negatives,
+            momentum=self.options.momentum,
+            dtype=self.options.bank_dtype,
+            sharded=self.options.bank_sharding,
         )
         self.built = True
 
@@ -156,7 +173,7 @@ class ContrastiveObjective(Objective):
             verbose: int. 1 shows a progress bar.
 
         Raises:
-            ValueError: the batches leave out examples.
+            InputError: the batches leave out examples.
         """
         strategy = classifier.distribute_strategy
         distributed = strategy.experimental_distribute_dataset(batches)
@@ -187,10 +204,13 @@ class ContrastiveObjective(Objective):
         ):
             missing[fill(x, y).numpy()] = False
         if missing.any():
-            raise ValueError(
-                "`batches` must have every training example once. Received: "
-                f"batches without {missing.sum()} of {len(missing)} examples, "
-                f"the first at index {missing.argmax()}"
+            raise InputError(
+                "examples-missing",
+                "expected every training example once, found batches without "
+                f"{missing.sum()} of {len(missing)} examples, the first at "
+                f"index {missing.argmax()}",
+                "give the batches of one epoch",
+                argument="batches",
             )
         self.log_z.assign([np.nan, np.nan])
         super().start(classifier, batches, verbose)
@@ -205,7 +225,7 @@ class ContrastiveObjective(Objective):
             * tf.nn.l2_normalize(anchors[1], axis=1),
             axis=1,
         )
-        positive /= self.temperature
+        positive /= self.options.temperature
         index = self._index(inputs)
         labels = tf.gather(self.bank.labels, index)
         shards = None
@@ -220,11 +240,11 @@ class ContrastiveObjective(Objective):
             contrastive_losses.Scores(
                 tf.nn.l2_normalize(anchor, axis=1),
                 *self.bank.blocks(table, drawn),
-                self.temperature,
+                self.options.temperature,
             )
             for table, anchor in zip(tables, anchors, strict=True)
         ]
-        if self.loss_name == "infonce":
+        if self.options.loss == "infonce":
             losses = [
                 contrastive_losses.infonce(positive, negatives, shards)
                 for negatives in scores
@@ -246,6 +266,10 @@ class ContrastiveObjective(Objective):
             ]
         return weighted_mean(tf.add_n(losses), sample_weight)
 
+    def calibrate(self, inputs, labels, clean, adversarial, sample_weight=None):
+        # NCE's constant is set where the loss is computed.
+        self.loss(inputs, labels, clean, adversarial, sample_weight)
+
     def update(self, inputs, clean, adversarial, sample_weight=None):
         self.bank.update(
             self._index(inputs),
@@ -266,7 +290,7 @@ class ContrastiveObjective(Objective):
             # Keras comes back by other paths, which lead nowhere, and takes
             # their silence for success.
             if self._refusal:
-                raise ValueError(self._refusal)
+                raise self._refusal
             return
         self._refusal = None
         self.wait()
@@ -276,11 +300,14 @@ class ContrastiveObjective(Objective):
         for name in ("clean", "adversarial"):
             shape = (len(self.bank), self.bank.hidden_dim)
             if store[name].shape != shape:
-                self._refusal = (
-                    "The saved memory bank must have the shape of this one. "
-                    f"Expected: {shape}. Received: {store[name].shape}"
+                self._refusal = InputError(
+                    "bank-of-another-shape",
+                    f"expected a saved memory bank of shape {shape}, found "
+                    f"{store[name].shape}",
+                    "give the training examples and the encoder that it was "
+                    "saved with",
                 )
-                raise ValueError(self._refusal)
+                raise self._refusal
             self.bank.assign(getattr(self.bank, name), store[name])
         self.log_z.assign(store["log_z"])
         self.join()
@@ -288,18 +315,16 @@ class ContrastiveObjective(Objective):
     def get_config(self):
         return {
             **super().get_config(),
-            **self._bank_settings,
-            "loss": self.loss_name,
-            "temperature": self.temperature,
-            "bank_dtype": self._bank_dtype,
-            "bank_sharding": self._bank_sharding,
-            "representation": self.representation,
+            **_arguments(self.options),
+            "labels": self._labels.tolist(),
             "seed": self._seed,
         }
 
     def _represent(self, outputs):
         """Returns R, `[batch, hidden]`, of an encoder's outputs."""
-        return REPRESENTATIONS[self.representation](outputs)
+        if self.options.representation == "pooled":
+            return outputs["pooled_output"]
+        return outputs["sequence_output"][:, 0]
 
     def _log_z(self, positive, scores, counts, sample_weight, shards):
         """Returns log Z of both anchors, fixed by the first batch."""
@@ -343,8 +368,18 @@ class ContrastiveObjective(Objective):
 
     def _index(self, inputs):
         if "index" not in inputs:
-            raise ValueError(
-                "`inputs` must have 'index', the examples' positions in the "
-                f"training set. Received: {sorted(inputs)}"
+            raise InputError(
+                "no-index",
+                "expected 'index', the examples' positions in the training "
+                f"set, found {', '.join(sorted(inputs))}",
+                "take the batches from `training_batches`",
+                argument="x",
             )
         return inputs["index"]
+
+
+def _arguments(settings):
+    """The settings that the objective's constructor takes."""
+    arguments = settings.to_dict()
+    del arguments["start_step"], arguments["start_epoch"]
+    return arguments

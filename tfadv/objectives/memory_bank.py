@@ -3,12 +3,14 @@
 import typing
 
 import numpy as np
+import psutil
 import tensorflow as tf
-from absl import logging
 
 from tfadv import replicas
+from tfadv.errors import InputError
+from tfadv.log import logger
+from tfadv.objectives.settings import ContrastiveSettings
 
-DTYPES = ("float32", "bfloat16")
 # Rows in float32 at a time: 3 MB at 768 dimensions, which a cache holds.
 _ROWS_AT_ONCE = 1024
 
@@ -52,7 +54,7 @@ class MemoryBank:
         labels: int array of shape `[examples]`, the class of every training
             example.
         hidden_dim: int, the size of a representation.
-        num_negatives: int, m: negatives an example; `None` for every example
+        num_negatives: int, m: negatives per example; `None` for every example
             of another class.
         momentum: float, M.
         dtype: string: `"float32"` or `"bfloat16"`, of the tables alone.
@@ -65,8 +67,7 @@ class MemoryBank:
         rows: int, how many rows a replica holds.
 
     Raises:
-        ValueError: a setting is out of its range, there is one class only, or
-            one replica shall hold a part.
+        InputError: there is one class only, or one replica is to hold a part.
 
     Example:
 
@@ -86,40 +87,24 @@ class MemoryBank:
     def __init__(
         self,
         labels,
-        hidden_dim,
-        num_negatives=16000,
-        momentum=0.5,
-        dtype="float32",
-        sharded=False,
+        hidden_dim: int,
+        num_negatives: int | None = ContrastiveSettings.num_negatives,
+        momentum: float = ContrastiveSettings.momentum,
+        dtype: str = ContrastiveSettings.bank_dtype,
+        sharded: bool = ContrastiveSettings.bank_sharding,
     ):
         labels = np.asarray(labels, np.int32)
-        if num_negatives is not None and num_negatives < 1:
-            raise ValueError(
-                "`num_negatives` must be at least 1, or None for all. "
-                f"Received: num_negatives={num_negatives}"
-            )
-        if not 0 <= momentum < 1:
-            raise ValueError(
-                "`momentum` must be at least 0 and less than 1. Received: "
-                f"momentum={momentum}"
-            )
-        if dtype not in DTYPES:
-            raise ValueError(
-                f"`dtype` must be one of {DTYPES}. Received: dtype={dtype}"
-            )
         classes, counts = np.unique(labels, return_counts=True)
         if len(classes) < 2:
-            raise ValueError(
-                "`labels` must have at least two classes, or there are no "
-                f"negatives. Received: {len(classes)} class(es) in "
-                f"{len(labels)} labels"
+            raise InputError(
+                "no-negatives",
+                "expected at least two classes, or there are no negatives, "
+                f"found {len(classes)} in {len(labels)} labels",
+                "give examples of another class, too",
+                argument="labels",
             )
-        if sharded and replicas.count() == 1:
-            raise ValueError(
-                "`sharded` needs several replicas, and the bank to be built in "
-                "the scope of their strategy. Received: sharded=True with one "
-                "replica"
-            )
+        if sharded:
+            _check_replicas()
         self.labels = labels
         self.hidden_dim = hidden_dim
         self.num_negatives = num_negatives
@@ -133,7 +118,7 @@ class MemoryBank:
         self.adversarial = self._table("adversarial")
         fewest = len(labels) - counts.max()
         if num_negatives is not None and fewest < num_negatives:
-            logging.warning(
+            logger.warning(
                 "class %d has %d examples of other classes, fewer than the "
                 "%d negatives asked for: all of them are taken",
                 classes[counts.argmax()],
@@ -349,3 +334,52 @@ def _numbers(chosen):
     place = tf.where(chosen, count - 1, total)
     index = tf.scatter_nd(place[:, None], tf.range(total), [total + 1])
     return index[:total], count[-1]
+
+
+def check_memory(
+    num_examples: int, hidden_dim: int, dtype: str, sharded: bool
+) -> None:
+    """Logs what a bank takes, and refuses one that cannot fit.
+
+    Args:
+        num_examples: int, the training examples.
+        hidden_dim: int, the size of a representation.
+        dtype: string, of the tables.
+        sharded: bool, whether each replica holds a part of the rows.
+
+    Raises:
+        InputError: there is not enough memory, or one replica is to hold a
+            part.
+    """
+    if sharded:
+        _check_replicas()
+    rows = MemoryBank.rows_held(num_examples, sharded)
+    needed = MemoryBank.memory(rows, hidden_dim, dtype) / 2**20
+    free = psutil.virtual_memory().available / 2**20
+    what = (
+        f"CARL's memory bank: 2 x {rows:,} x {hidden_dim} {dtype}, "
+        f"{needed:,.1f} MiB"
+    )
+    if replicas.count() > 1:
+        what += f" on each of {replicas.count()} replicas"
+    if needed > free:
+        smaller = "" if dtype == "bfloat16" else "`bank_dtype`=bfloat16, "
+        if replicas.count() > 1 and not sharded:
+            smaller += "`bank_sharding`, "
+        raise InputError(
+            "bank-too-large",
+            f"{what}, but {free:,.1f} MiB of memory are free",
+            f"take {smaller}fewer training examples or more memory",
+        )
+    logger.info("%s (%s MiB are free)", what, f"{free:,.0f}")
+
+
+def _check_replicas():
+    if replicas.count() == 1:
+        raise InputError(
+            "one-replica",
+            "expected several devices, each of which holds a part of the "
+            "banks, found one",
+            "omit it, or train in the scope of a strategy of several",
+            argument="bank_sharding",
+        )

@@ -29,6 +29,7 @@ from tfadv.encoders.encoder import Encoder
 from tfadv.errors import InputError, NotFiniteLossError
 from tfadv.robustness import measure
 from tfadv.runs import methods, opening
+from tfadv.sources import names
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import loop
 from tfadv.tuning import search_folder
@@ -630,10 +631,11 @@ def _check_starts(dataset, settings, updates):
 
 def _check_encoder(settings):
     """Refuses an encoder that no trial could be trained with."""
-    encoder = Encoder.from_pretrained(settings.encoder)
+    checkpoint = names.open_checkpoint(settings.encoder)
+    encoder = Encoder.from_pretrained(checkpoint)
     encoder.check_tokenizer(
-        Tokenizer.from_pretrained(settings.encoder, settings.max_length),
-        f"--encoder={settings.encoder}",
+        Tokenizer.from_pretrained(checkpoint, settings.max_length),
+        value=settings.encoder,
     )
 
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfadv import replicas
+from tfadv.adversaries.freelb import FreeLB
 from tfadv.update.passes import (
     Passes,
     PassStatistics,
@@ -15,6 +16,9 @@ from tfadv.update.slices import Slices
 # Keras' default way to reduce the losses of a batch.
 MEAN = "sum_over_batch_size"
 
+# Its own module does without Keras.
+keras.saving.register_keras_serializable(package="tfadv")(FreeLB)
+
 
 @keras.saving.register_keras_serializable(package="tfadv")
 class AdversarialClassifier(keras.Model):
@@ -25,9 +29,11 @@ class AdversarialClassifier(keras.Model):
     embeddings; `evaluate` and `predict` see clean ones. Everything else is
     any Keras model: `compile`, callbacks, metrics, `save_weights`.
 
-    Training reports the loss averaged over the adversary's passes and the
-    compiled metrics on the last pass, that is, on the strongest adversary;
-    `delta_norm` is the mean L2 norm of its perturbation. With `objectives`,
+    With an adversary, training reports the loss averaged over its passes and
+    the compiled metrics on the last pass, that is, on the strongest adversary:
+    `accuracy` is called `adversarial_accuracy` there. Where the first pass is
+    at the clean embeddings, `clean_accuracy` is what it saw. `delta_norm` is
+    the mean L2 norm of the last perturbation. With `objectives`,
     `loss` is the sum that is trained on, and its terms come besides:
     `classification_loss` and, by its name, each objective's, not yet weighted.
 
@@ -180,6 +186,11 @@ class AdversarialClassifier(keras.Model):
         )
         results = self._global_metrics(share, x, y, y_pred, sample_weight)
         if step is not None:
+            # They saw the strongest adversary: their names say so.
+            results = {
+                name if name == "loss" else f"adversarial_{name}": value
+                for name, value in results.items()
+            }
             results |= self._update_objectives(inputs, weights, share, step)
         return replicas.for_keras(results)
 
@@ -234,6 +245,9 @@ class AdversarialClassifier(keras.Model):
         )
         passes = self.pass_statistics.result()
         results = {"delta_norm": passes[-1, -1]}
+        if self.adversary.init_magnitude == 0:
+            # The first pass is at the clean embeddings.
+            results["clean_accuracy"] = passes[0, 1]
         if self.objectives:
             results["classification_loss"] = tf.reduce_mean(passes[:, 0])
         # Memories change when the step has read them to the end.
