@@ -81,7 +81,7 @@ def test_the_activation_is_set(tiny_encoder, family):
 def test_what_is_set_is_described_and_computed(tiny_encoder, family):
     backbone = tiny_encoder(family, dropout=0.0).backbone
     keras_hub_backbones.configure(backbone, "relu", 0.1, 0.5, 0.25)
-    encoder = Encoder(backbone, "relu")
+    encoder = Encoder(backbone, "relu", attention_dropout=0.25)
     [block] = encoder.description.blocks
     assert block.attention_norm.epsilon == block.feedforward_norm.epsilon == 0.1
     assert block.attention_dropout.rate == 0.25
