@@ -28,22 +28,13 @@ from tfadv.errors import InputError
 
 
 class Operations(NamedTuple):
-    """What a block is computed with: functions of tensors `[rows, hidden]`.
+    """What a block is computed with: functions of tensors `[rows, hidden]`."""
 
-    Args:
-        dense: `(x, layer)`, a layer of a `Part`, to the product and the bias.
-        activation: `(x)` to the activated inner units.
-        add: `(x, gave, dropout)` to the sum of the residual and of what each
-            part gave, after dropout.
-        normalize: `(x, norm)` to the normalized sum.
-        first: `(x)` to the rows of the texts' first tokens.
-    """
-
-    dense: Callable
-    activation: Callable
-    add: Callable
-    normalize: Callable
-    first: Callable
+    dense: Callable  # (x, a part's layer) to the product and the bias
+    activation: Callable  # (x) to the activated inner units
+    add: Callable  # (x, what each part gave, dropout) to the residual sum
+    normalize: Callable  # (x, norm) to the normalized sum
+    first: Callable  # (x) to the rows of the texts' first tokens
 
 
 def apply_block(

@@ -83,13 +83,12 @@ class EncoderDescription:
         order: tuple of ints, the blocks in the order of use. ALBERT's come
             many times.
         num_heads: int.
-        activation: string, the feed-forward layers', see
-            `tfadv.encoders.activations.ACTIVATIONS`.
+        activation: string, a name in `tfadv.encoders.activations.ACTIVATIONS`.
         compute_dtype: string, such as `"bfloat16"`, the type of the blocks'
             matrix products in training. All else has the weights' type.
         projection: `Dense` from embedding to hidden units, or `None`.
         pooler: `Dense` of the first token, or `None`.
-        pooler_activation: string, see `tfadv.encoders.activations.ACTIVATIONS`.
+        pooler_activation: string, such a name.
         final_norm: `Norm` after the last block, or `None`.
         attention: string. `"dot-product"`: tokens read all of their text.
     """
@@ -121,8 +120,7 @@ class EncoderDescription:
 class Part(NamedTuple):
     """The matrices of some of a block's heads and inner units, or of all.
 
-    `into_heads` gives queries, keys and values side by side, each split into
-    heads; the others are as in `BlockWeights`.
+    `into_heads` gives queries, keys and values side by side.
     """
 
     into_heads: Any
@@ -132,11 +130,7 @@ class Part(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block as `blocks.apply_block` computes it.
-
-    What its `parts` give is added: they need nothing of each other. The rest is
-    as in `BlockWeights`; a dropout may be `None`.
-    """
+    """A block as `blocks.apply_block` computes it: a sum over its parts."""
 
     parts: list[Part]
     attention_norm: Norm

@@ -101,24 +101,22 @@ def configure(
     """
     if hidden_dropout is not None:
         backbone.dropout = hidden_dropout
-        _set_rate(backbone.embeddings_dropout, hidden_dropout)
-    if layer_norm_epsilon is not None:
-        backbone.embeddings_layer_norm.epsilon = layer_norm_epsilon
+    _set_rate(backbone.embeddings_dropout, hidden_dropout)
+    norms = [backbone.embeddings_layer_norm]
     for block in blocks(backbone):
+        norms += [block._self_attention_layer_norm]
+        norms += [block._feedforward_layer_norm]
+        _set_rate(block._self_attention_dropout, hidden_dropout)
+        _set_rate(block._feedforward_dropout, hidden_dropout)
         attention = block._self_attention_layer
+        _set_rate(attention._dropout_layer, attention_dropout)
+        # Where its own rate is 0, Keras' attention skips the layer.
+        attention._dropout = attention._dropout_layer.rate
         if activation is not None:
             block.activation = activations.ACTIVATIONS[activation]
             block._feedforward_intermediate_dense.activation = block.activation
-        if layer_norm_epsilon is not None:
-            block._self_attention_layer_norm.epsilon = layer_norm_epsilon
-            block._feedforward_layer_norm.epsilon = layer_norm_epsilon
-        if hidden_dropout is not None:
-            _set_rate(block._self_attention_dropout, hidden_dropout)
-            _set_rate(block._feedforward_dropout, hidden_dropout)
-        if attention_dropout is not None:
-            # Where its own rate is 0, Keras' attention skips the layer.
-            attention._dropout = attention_dropout
-            _set_rate(attention._dropout_layer, attention_dropout)
+    for norm in norms if layer_norm_epsilon is not None else ():
+        norm.epsilon = layer_norm_epsilon
 
 
 @_known_members()
@@ -229,40 +227,40 @@ def block_layers(block: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
 def _block(block, backbone, activation, compute_dtype):
     hidden, inner = backbone.hidden_dim, backbone.intermediate_dim
     heads, size = backbone.num_heads, hidden // backbone.num_heads
+    layers = block_layers(block)
+    shapes = {
+        **dict.fromkeys(["query", "key", "value"], (hidden, heads, size)),
+        "output": (heads, size, hidden),
+        "inner": (hidden, inner),
+        "outer": (inner, hidden),
+    }
+    for name, shape in shapes.items():
+        _expect(layers[name], "kernel.shape", shape)
+        _expect(layers[name], "compute_dtype", compute_dtype)
     for path, expected in {
-        "_self_attention_layer.query_dense.kernel.shape": (hidden, heads, size),
-        "_self_attention_layer.key_dense.kernel.shape": (hidden, heads, size),
-        "_self_attention_layer.value_dense.kernel.shape": (hidden, heads, size),
-        "_self_attention_layer.output_dense.kernel.shape": (
-            (heads, size, hidden)
-        ),
         "_self_attention_layer._inverse_sqrt_key_dim": 1 / math.sqrt(size),
         "_self_attention_layer._softmax.compute_dtype": block.variable_dtype,
-        "_feedforward_intermediate_dense.kernel.shape": (hidden, inner),
-        "_feedforward_output_dense.kernel.shape": (inner, hidden),
         "compute_dtype": block.variable_dtype,
         "activation": activation,
     }.items():
         _expect(block, path, expected)
+    weights = {
+        name: _norm(layer)
+        if name.endswith("norm")
+        else _dense(layer, activation if name == "inner" else None)
+        for name, layer in layers.items()
+    }
     return description.BlockWeights(
+        **weights,
         norm_first=block.normalize_first,
         attention_dropout=block._self_attention_layer._dropout_layer,
         output_dropout=block._self_attention_dropout,
         feedforward_dropout=block._feedforward_dropout,
-        **{
-            name: _norm(layer)
-            if name.endswith("norm")
-            else _dense(
-                layer, activation if name == "inner" else None, compute_dtype
-            )
-            for name, layer in block_layers(block).items()
-        },
     )
 
 
-def _dense(layer, activation=None, compute_dtype=None):
+def _dense(layer, activation=None):
     _expect(layer, "activation", activation or keras.activations.linear)
-    _expect(layer, "compute_dtype", compute_dtype or layer.compute_dtype)
     bias = None if layer.bias is None else layer.bias._value
     return description.Dense(layer.kernel._value, bias)
 
@@ -298,6 +296,8 @@ def _unlike(expected, found):
 
 
 def _set_rate(dropout, rate):
+    if rate is None:
+        return
     if rate and not hasattr(dropout, "seed_generator"):
         # Keras makes none where the rate is 0, and then locks the layer.
         dropout._tracker.unlock()
