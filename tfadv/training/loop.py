@@ -182,9 +182,7 @@ def _train(
     classifier.accumulation_steps = optimization.accumulation_steps
     if optimization.accumulation_steps > 1:
         slices.check_replicas(classifier.objectives)
-    classifier.encoder.check_tokenizer(
-        tokenizer, value=settings.encoder.name
-    )
+    classifier.encoder.check_tokenizer(tokenizer, value=settings.encoder.name)
     for objective in classifier.objectives:
         objective.load_from_checkpoint(checkpoint)
         if plan.starts[objective.name]:
@@ -372,9 +370,7 @@ def _as_the_chief(resumed, folder, chief_folder):
 
 def _write_inputs(folder, dataset, checkpoint, tokenizer):
     """Writes what a run has besides its flags before it trains."""
-    shutil.copy(
-        checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER)
-    )
+    shutil.copy(checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER))
     tokenizer.save(folder / run_folder.ENCODER)
     if dataset.ids:
         files.write_json(
