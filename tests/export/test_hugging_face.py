@@ -562,10 +562,6 @@ def test_a_run_is_opened_as_a_run(exported, tmp_path):
 # The masked-LM head
 
 
-def masked_lm_head(folder):
-    return families.masked_lm_head(Checkpoint(folder))
-
-
 @each_family
 def test_the_head_of_rar_comes_back(exported, family):
     run, folder = exported[family]
