@@ -18,8 +18,8 @@ LAYERS = (
     {"objectives", "data", "encoders", "text"},
     {"sources", "losses"},
     {"replicas", "files"},
-    {"adversaries"},
-    {"fields", "log", "markdown", "startup"},
+    {"adversaries", "progress"},
+    {"fields", "log", "markdown", "plugins", "startup"},
     {"errors"},
 )
 LARGEST_FILE, LARGEST_ROOM = 500, 1500
