@@ -19,9 +19,8 @@ LAYERS = (
     {"objectives", "data", "encoders", "text"},
     {"sources", "losses"},
     {"replicas", "files"},
-    {"adversaries"},
-    {"fields", "plugins", "progress", "startup"},
-    {"log", "markdown"},
+    {"adversaries", "progress"},
+    {"fields", "log", "markdown", "plugins", "startup"},
     {"errors"},
 )
 LARGEST_FILE, LARGEST_ROOM = 500, 1500
