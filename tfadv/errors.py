@@ -2,6 +2,9 @@
 
 import re
 
+# An argument's name, or the path of a setting.
+_NAMES = re.compile(r"`([a-z_][a-z0-9_.]*)`")
+
 
 class InputError(ValueError):
     """Bad input: a file, an argument or a folder is not as it must be.
@@ -65,6 +68,27 @@ class InputError(ValueError):
             value=value,
         )
 
+    def renamed(self, names):
+        """Returns the same error with other names for arguments.
+
+        Args:
+            names: dict of strings. An argument that it lacks keeps its name.
+
+        Returns:
+            `InputError`.
+        """
+
+        def rename(text):
+            return _NAMES.sub(lambda m: f"`{names.get(m[1], m[1])}`", text)
+
+        return InputError(
+            self.code,
+            rename(self.problem),
+            rename(self.remedy),
+            argument=names.get(self.argument, self.argument),
+            value=self.value,
+        )
+
     def __str__(self):
         return self.message(lambda name: f"`{name}`")
 
@@ -87,9 +111,7 @@ class InputError(ValueError):
                 where += f"={show_value(self.value)}"
             where += ": "
         parts = [part for part in (self.problem, self.remedy) if part]
-        text = re.sub(
-            r"`([a-z_][a-z0-9_.]*)`", lambda m: shown(m[1]), "; ".join(parts)
-        )
+        text = _NAMES.sub(lambda m: shown(m[1]), "; ".join(parts))
         return " ".join((where + text).split())
 
 

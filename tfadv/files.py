@@ -127,6 +127,30 @@ def check_results(paths: Sequence[pathlib.Path], overwrite: bool) -> None:
             )
 
 
+@contextlib.contextmanager
+def writing_to(folder: Path):
+    """Makes a folder and says what is wrong where it cannot be written.
+
+    Args:
+        folder: path; need not exist.
+
+    Raises:
+        InputError: with code `"unwritable"`.
+
+    Example:
+
+    ```python
+    with files.writing_to("results"):
+        files.write_json("results/evaluation.json", measured)
+    ```
+    """
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
 def unwritable(folder: Path, error: Exception) -> InputError:
     """Returns the `InputError` for a folder that cannot be written."""
     return _refused(
@@ -166,9 +190,29 @@ def read_json(path: Path, missing: object = None):
         InputError: with code `"no-such-file"`, or `"bad-json"` where it cannot
             be read or holds no JSON.
     """
+    return _read(path, json.loads, missing)
+
+
+def read_json_lines(path, missing=None):
+    """Reads a JSON Lines file.
+
+    Args, Raises: as those of `read_json`.
+
+    Returns:
+        List of what the lines hold; empty lines are left out.
+    """
+    return _read(
+        path,
+        # Not `splitlines`, which breaks texts at rarer signs, too.
+        lambda text: [json.loads(line) for line in text.split("\n") if line],
+        missing,
+    )
+
+
+def _read(path, parse, missing):
     path = pathlib.Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         if missing is not None:
             return missing

@@ -51,7 +51,7 @@ def batch(lengths, seed=0):
 
 def frozen_output(encoder, inputs, dtype=tf.float32):
     real = inputs["padding_mask"] > 0
-    function = tf.function(frozen.FrozenEncoder(encoder, dtype))
+    function = tf.function(frozen.FrozenEncoder(encoder.description, dtype))
     return function(
         tf.constant(inputs["token_ids"][real]),
         tf.constant(inputs["segment_ids"][real]),
@@ -127,7 +127,7 @@ def constants(encoder, dtype):
     """Counts the numbers in a served encoder's graph and its branches."""
     ids = tf.TensorSpec([None], tf.int32)
     definition = (
-        tf.function(frozen.FrozenEncoder(encoder, dtype))
+        tf.function(frozen.FrozenEncoder(encoder.description, dtype))
         .get_concrete_function(
             ids,
             ids,
@@ -148,6 +148,7 @@ def constants(encoder, dtype):
 
 def test_an_encoder_too_large_for_a_graph_is_refused(tiny_encoder, monkeypatch):
     monkeypatch.setattr(frozen, "_LARGEST_GRAPH", 4000)
-    with pytest.raises(InputError, match="--precision=bfloat16"):
-        frozen.FrozenEncoder(tiny_encoder())
-    frozen.FrozenEncoder(tiny_encoder(), tf.bfloat16)
+    with pytest.raises(InputError) as error:
+        frozen.FrozenEncoder(tiny_encoder().description)
+    assert error.value.code == "encoder-too-large"
+    frozen.FrozenEncoder(tiny_encoder().description, tf.bfloat16)

@@ -12,19 +12,21 @@ as is best for the first number that it is multiplied with, and where that is
 not best for a later one, it lays it out anew every time: few and many tokens
 each have matrices of their own.
 
-Every layer is computed in two halves: each has half of the heads and half of
-the inner units, and what they give is added. The halves need nothing of each
-other, so that TensorFlow computes them at the same time; two threads that
-share one operation wait for each other in every one.
+Where several threads serve, every block is computed in two halves: each has
+half of the heads and half of the inner units, and what they give is added. The
+halves need nothing of each other, so that TensorFlow computes them at the same
+time; two threads that share one operation wait for each other in every one.
 """
 
 import functools
+import math
+import os
 
 import numpy as np
 import tensorflow as tf
 
-from tfadv.encoders import activations
-from tfadv.encoders import blocks as transformer_blocks
+from tfadv.encoders import activations, blocks
+from tfadv.encoders.description import Block, EncoderDescription, split
 from tfadv.encoders.packing import round_up
 from tfadv.errors import InputError
 
@@ -34,7 +36,7 @@ _LARGEST_GRAPH = 2**31 - 2**20
 # the second on have another one (measured with AVX-512, in float32; bfloat16
 # has one for all).
 _FEW, _MANY = 64, 96
-# Bytes of the layers' matrices up to which they are there twice.
+# Bytes of the blocks' matrices up to which they are there twice.
 _LARGEST_COPY = 2**28
 
 
@@ -45,71 +47,74 @@ class FrozenEncoder:
     `tf.function`, for the constants to become part of that graph once.
 
     Args:
-        encoder: `tfadv.Encoder`.
+        description: `EncoderDescription`, such as `encoder.description`.
         dtype: `tf.float32` or `tf.bfloat16`, of the matrices and of what is
             multiplied with them; sums of residuals and LayerNorm are float32.
+        parts: int. In how many parts, side by side, a block is computed; with
+            an odd number of heads or inner units it is one. `None` means
+            `best_parts()`.
 
     Call arguments:
         token_ids, segment_ids: int32 tensors of shape `[tokens]`: the real
             tokens of all sentences, one sentence after the other.
-        positions: int32 tensor of shape `[tokens, 2]`: the sentence a token
-            is of, and its place there; the first one's place is 0.
+        positions: int32 tensor of shape `[tokens, 2]`: the sentence of each
+            token, and its place there; the first one's place is 0.
         shape: int32 tensor: number of sentences, and places of the longest.
 
     Returns:
         float32 tensor of shape `[sentences, hidden]`, the pooled output.
 
     Raises:
-        InputError: the weights do not fit into a graph.
+        InputError: the weights do not fit into a graph, or the encoder has
+            something that is not computed here.
 
     Example:
 
     ```python
-    frozen = FrozenEncoder(encoder)
+    frozen = FrozenEncoder(encoder.description)
     ids = tokenizer.tokenize(["a gorgeous, witty film", "dull"])
     frozen(ids.values, tf.zeros_like(ids.values), *places(ids))
     ```
     """
 
-    def __init__(self, encoder, dtype=tf.float32):
-        backbone = encoder.backbone
+    def __init__(
+        self,
+        description: EncoderDescription,
+        dtype: tf.DType = tf.float32,
+        parts: int | None = None,
+    ):
+        blocks.check_supported(description)
         self.dtype = tf.as_dtype(dtype)
-        self.activation = (
-            activations.gelu
-            if encoder.activation == "gelu"
-            else encoder.activation_function
+        self.activation = activations.fused(description.activation)
+        self.pool = activations.POOLERS[description.pooler_activation]
+        self.hidden_dim = description.hidden_dim
+        self.num_heads = description.num_heads
+        self.order = description.order
+        self.parts = math.gcd(
+            parts or best_parts(), self.num_heads, description.inner_dim
         )
-        self.hidden_dim = backbone.hidden_dim
-        self.num_heads = backbone.num_heads
-        inner_dim = backbone.intermediate_dim
-        self.parts = 1 if self.num_heads % 2 or inner_dim % 2 else 2
-        self.words = self._matrix(backbone.token_embedding.embeddings)
-        self.positions = self._matrix(
-            backbone.position_embedding.position_embeddings
-        )
-        self.segments = self._matrix(backbone.segment_embedding.embeddings)
-        self.embeddings_norm = _norm(backbone.embeddings_layer_norm)
-        # One for all layers, in KerasHub's backbones.
-        self.epsilon = backbone.embeddings_layer_norm.epsilon
-        self.projection = None
-        if hasattr(backbone, "embeddings_projection"):
-            self.projection = self._dense(backbone.embeddings_projection)
-        in_order = transformer_blocks.in_order(backbone)
-        blocks = transformer_blocks.blocks(backbone)
-        self.order = [blocks.index(block) for block in in_order]
-        self.blocks = [self._block(block) for block in blocks]
-        self.pooler = self._dense(backbone.pooled_dense)
-        arrays = [self.words, self.projection or (), self.blocks, self.pooler]
-        if (size := _size(arrays)) > _LARGEST_GRAPH:
+        self.lookups = self._matrices(dict(description.lookups))
+        self.embeddings_norm = _arrays(description.embeddings_norm)
+        self.projection = self._matrices(description.projection)
+        self.pooler = self._matrices(description.pooler)
+        self.blocks = [
+            Block(
+                self._matrices(split(weights, self.parts)),
+                weights.attention_norm,
+                weights.feedforward_norm,
+            )
+            for weights in map(_arrays, description.blocks)
+        ]
+        size = _size([self.lookups, self.projection, self.blocks, self.pooler])
+        if size > _LARGEST_GRAPH:
             raise InputError(
-                f"the encoder's weights take {size / 2**20:,.0f} MiB as "
-                f"{self.dtype.name}; a SavedModel's graph holds "
-                f"{_LARGEST_GRAPH / 2**20:,.0f}"
-                + (
-                    "; give --precision=bfloat16"
-                    if self.dtype == tf.float32
-                    else "; train a smaller encoder"
-                )
+                "encoder-too-large",
+                f"expected at most {_LARGEST_GRAPH / 2**20:,.0f} MiB, which a "
+                f"SavedModel's graph holds, found {size / 2**20:,.0f} MiB of "
+                f"weights as {self.dtype.name}",
+                "give `precision` bfloat16"
+                if self.dtype == tf.float32
+                else "train a smaller encoder",
             )
         # bfloat16 has one layout of matrices for all numbers of tokens.
         self.many = _MANY if self.dtype == tf.float32 else 0
@@ -120,7 +125,13 @@ class FrozenEncoder:
             and size + copy <= _LARGEST_GRAPH
         )
 
-    def __call__(self, token_ids, segment_ids, positions, shape):
+    def __call__(
+        self,
+        token_ids: tf.Tensor,
+        segment_ids: tf.Tensor,
+        positions: tf.Tensor,
+        shape: tf.Tensor,
+    ) -> tf.Tensor:
         longest, count = round_up(shape[1]), tf.size(token_ids)
 
         def filling(number):
@@ -131,20 +142,24 @@ class FrozenEncoder:
         # Tokens that round up the count stand where the first one does; there
         # they are read by no one.
         extra = [filling(count)]
-        place = positions[:, 1]
-        x = (
-            tf.gather(tf.constant(self.words), tf.pad(token_ids, extra))
-            + tf.gather(tf.constant(self.positions), tf.pad(place, extra))
-            + tf.gather(tf.constant(self.segments), tf.pad(segment_ids, extra))
-        )
-        x = tf.cast(x, tf.float32)
+        sentence, place = positions[:, 0], positions[:, 1]
+        ids = {
+            "token_ids": token_ids,
+            "positions": place,
+            "segment_ids": segment_ids,
+        }
+        embeddings = [
+            tf.gather(tf.constant(table), tf.pad(ids[kind], extra))
+            for kind, table in self.lookups.items()
+        ]
+        embeddings = tf.cast(functools.reduce(tf.add, embeddings), tf.float32)
         # Where a sentence's tokens are among all, and the reverse.
-        sentence = positions[:, 0]
         starts = tf.cast(tf.where(place == 0), tf.int32)
         lengths = tf.math.segment_sum(tf.ones_like(place), sentence)
         columns = tf.range(longest)
         gaps = columns >= lengths[:, None]
         mask = tf.where(gaps, tf.constant(-1e9, self.dtype), 0)
+        mask = mask[:, None, None, :]
         tokens = tf.where(gaps, 0, starts + columns)
         column = tf.range(count) - tf.gather(starts[:, 0], sentence)
         # Of the queries, keys and values of all tokens to those of a head, of
@@ -155,66 +170,51 @@ class FrozenEncoder:
         to_heads = tokens[:, None] * 3 * heads + head[:, None] + kind
         to_tokens = (sentence[:, None] * heads + head) * longest
         to_tokens += column[:, None]
-        places = to_heads, tf.pad(to_tokens, [*extra, [0, 0]])
-        mask = mask[:, None, None, :]
-        # Of the last layer, the sentences' first tokens alone are read.
+        to_tokens = tf.pad(to_tokens, [*extra, [0, 0]])
+        # Of the last block, the sentences' first tokens alone are read.
         sentences = tf.size(starts)
         extra = [filling(sentences)]
         first = tf.pad(starts[:, 0], extra)
         to_first = tf.reshape(tf.range(sentences * heads), [-1, heads])
         to_first = tf.pad(to_first, [*extra, [0, 0]])
 
-        def encoded(normalize):
-            # Once each: ALBERT's layers are one layer, many times.
-            blocks = tf.nest.map_structure(tf.constant, self.blocks)
-            result = normalize(x, *self.embeddings_norm, self.epsilon)
-            if self.projection is not None:
-                result = self._linear(result, self.projection)
-                result = tf.cast(result, tf.float32)
-            *order, last = self.order
-            for i in order:
-                result = self._apply(
-                    blocks[i], result, mask, *places, normalize
-                )
-            return self._apply(
-                blocks[last], result, mask, to_heads, to_first, normalize, first
+        def encoded(layer_norm):
+            ops = blocks.Operations(
+                dense=self._linear,
+                activation=self.activation,
+                add=_sum,
+                normalize=lambda x, norm: layer_norm(x, *norm),
+                first=lambda x: tf.gather(x, first),
             )
+            # Once each: ALBERT's blocks are one block, many times.
+            constants = tf.nest.map_structure(_constant, self.blocks)
+            x = ops.normalize(embeddings, self.embeddings_norm)
+            if self.projection is not None:
+                x = tf.cast(self._linear(x, self.projection), tf.float32)
+            for i, index in enumerate(self.order, 1):
+                last = i == len(self.order)
+                attend = functools.partial(
+                    self._attend,
+                    mask=mask,
+                    to_heads=to_heads,
+                    to_tokens=to_first if last else to_tokens,
+                    first_only=last,
+                )
+                x = blocks.apply_block(x, constants[index], ops, attend, last)
+            return x
 
         many = functools.partial(encoded, _layer_norm)
         few = functools.partial(encoded, _layer_norm_of_few)
         # A branch has constants of its own.
         x = tf.cond(count > _FEW, many, few) if self.twice else many()
-        pooled = tf.tanh(self._linear(x, self.pooler))[:sentences]
+        pooled = self.pool(self._linear(x, self.pooler))[:sentences]
         return tf.cast(pooled, tf.float32)
 
-    def _apply(
-        self, block, x, mask, to_heads, to_tokens, normalize, first=None
-    ):
-        """One layer: attention and feed-forward, each with its residual.
-
-        It is computed for all tokens, or where `first` tells which ones those
-        are, for the sentences' first alone.
-        """
-        attention, attention_norm, feedforward, norm = block
-        attended = [
-            self._attend(part, x, mask, to_heads, to_tokens, first is not None)
-            for part in attention
-        ]
-        if first is not None:
-            x = tf.gather(x, first)
-        x = normalize(_sum(x, attended), *attention_norm, self.epsilon)
-        inner = [
-            self._linear(self.activation(self._linear(x, into)), out)
-            for into, out in feedforward
-        ]
-        return normalize(_sum(x, inner), *norm, self.epsilon)
-
-    def _attend(self, part, x, mask, to_heads, to_tokens, first_only):
-        """What some of the heads read, projected."""
-        queries_keys_values, output = part
+    def _attend(self, x, part, mask, to_heads, to_tokens, first_only):
+        """What a part's heads read, projected."""
         size = self.hidden_dim // self.num_heads
         # Moved by lookup: transposing takes operations of its own.
-        heads = tf.reshape(self._linear(x, queries_keys_values), [-1, size])
+        heads = tf.reshape(self._linear(x, part.into_heads), [-1, size])
         query, key, value = tf.unstack(tf.gather(heads, to_heads))
         if first_only:
             query = query[:, :, :1]
@@ -224,71 +224,35 @@ class FrozenEncoder:
         attended = tf.matmul(tf.nn.softmax(scores), value)
         attended = tf.gather(tf.reshape(attended, [-1, size]), to_tokens)
         width = self.hidden_dim // self.parts
-        return self._linear(tf.reshape(attended, [-1, width]), output)
+        return self._linear(tf.reshape(attended, [-1, width]), part.output)
 
     def _linear(self, x, dense):
-        kernel, bias = dense
-        product = tf.matmul(tf.cast(x, self.dtype), kernel)
-        return tf.nn.bias_add(product, bias)
+        product = tf.matmul(tf.cast(x, self.dtype), dense.kernel)
+        return tf.nn.bias_add(product, dense.bias)
 
-    def _block(self, layer):
-        """The weights of one layer, and of each part of it side by side."""
-        attention = layer._self_attention_layer
-        hidden = self.hidden_dim
-        # Split by heads: a part has its queries, keys and values in a row.
-        split = [
-            (
-                np.split(_array(d.kernel).reshape(hidden, -1), self.parts, 1),
-                np.split(_array(d.bias).ravel(), self.parts),
-            )
-            for d in (
-                attention._query_dense,
-                attention._key_dense,
-                attention._value_dense,
-            )
-        ]
-        queries_keys_values = [
-            (
-                self._matrix(np.concatenate([k[i] for k, _ in split], 1)),
-                self._matrix(np.concatenate([b[i] for _, b in split])),
-            )
-            for i in range(self.parts)
-        ]
-        output = attention._output_dense
-        first = layer._feedforward_intermediate_dense
-        second = layer._feedforward_output_dense
-        inner = zip(
-            np.split(self._matrix(first.kernel), self.parts, 1),
-            np.split(self._matrix(first.bias), self.parts),
-            strict=True,
-        )
-        return (
-            self._parts(
-                queries_keys_values,
-                _array(output.kernel).reshape(-1, hidden),
-                output.bias,
-            ),
-            _norm(layer._self_attention_layer_norm),
-            self._parts(inner, second.kernel, second.bias),
-            _norm(layer._feedforward_layer_norm),
+    def _matrices(self, structure):
+        dtype = self.dtype.as_numpy_dtype
+        return tf.nest.map_structure(
+            lambda x: x if x is None else x.astype(dtype), _arrays(structure)
         )
 
-    def _parts(self, before, kernel, bias):
-        """Pairs each part's matrix with its rows of the one after it."""
-        kernels = np.split(self._matrix(kernel), self.parts)
-        # Added once.
-        biases = [self._matrix(bias)]
-        biases += [np.zeros_like(biases[0])] * (self.parts - 1)
-        return list(zip(before, zip(kernels, biases, strict=True), strict=True))
 
-    def _dense(self, layer):
-        return self._matrix(layer.kernel), self._matrix(layer.bias)
+def best_parts() -> int:
+    """Returns in how many parts this machine serves a block the fastest.
 
-    def _matrix(self, variable):
-        return _array(variable).astype(self.dtype.as_numpy_dtype)
+    Returns:
+        int: 2 where several threads take operations on a CPU, else 1.
+    """
+    threads = tf.config.threading.get_inter_op_parallelism_threads()
+    if not threads:  # TensorFlow then takes a thread for each core.
+        cores = getattr(
+            os, "sched_getaffinity", lambda _: range(os.cpu_count())
+        )
+        threads = len(cores(0))
+    return 1 if threads < 2 or tf.config.list_physical_devices("GPU") else 2
 
 
-def places(rows):
+def places(rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Tells where the tokens of ragged rows are.
 
     Args:
@@ -308,11 +272,12 @@ def places(rows):
     )
 
 
-def _size(arrays):
-    return sum(array.nbytes for array in tf.nest.flatten(arrays))
+def _size(structure):
+    arrays = tf.nest.flatten(structure)
+    return sum(x.nbytes for x in arrays if isinstance(x, np.ndarray))
 
 
-def _sum(x, parts):
+def _sum(x, parts, dropout):
     return tf.add_n([x, *(tf.cast(part, tf.float32) for part in parts)])
 
 
@@ -342,9 +307,15 @@ def _layer_norm_of_few(x, gamma, beta, epsilon):
     return x * tf.math.rsqrt(variance + epsilon) * gamma + beta
 
 
-def _norm(layer):
-    return _array(layer.gamma), _array(layer.beta)
+def _arrays(structure):
+    """Reads variables as arrays, and leaves all else as it is."""
+    return tf.nest.map_structure(
+        lambda x: (
+            tf.convert_to_tensor(x).numpy() if isinstance(x, tf.Variable) else x
+        ),
+        structure,
+    )
 
 
-def _array(variable):
-    return tf.convert_to_tensor(variable).numpy()
+def _constant(x):
+    return tf.constant(x) if isinstance(x, np.ndarray) else x

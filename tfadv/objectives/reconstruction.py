@@ -7,9 +7,9 @@ import tensorflow as tf
 from tfadv.errors import InputError
 from tfadv.log import logger
 from tfadv.losses.vocabulary import vocabulary_cross_entropy
-from tfadv.objectives import masked_lm_head
 from tfadv.objectives.objective import Objective
 from tfadv.objectives.settings import ReconstructionSettings
+from tfadv.sources import families
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -106,7 +106,7 @@ class ReconstructionObjective(Objective):
         }
 
     def load_from_checkpoint(self, checkpoint):
-        arrays = masked_lm_head.read(checkpoint)
+        arrays = families.masked_lm_head(checkpoint)
         if arrays is None:
             return False
         self.load_head(arrays)
@@ -114,7 +114,7 @@ class ReconstructionObjective(Objective):
         return True
 
     def checkpoint_tensors(self, family):
-        names = masked_lm_head.NAMES[family]
+        names = families.FAMILIES[family].masked_lm_head
         # All but the kernel have one dimension.
         return {
             names[key]: keras.ops.convert_to_numpy(variable).T
@@ -127,7 +127,7 @@ class ReconstructionObjective(Objective):
         Args:
             arrays: dict of arrays with the keys and shapes of
                 `head_variables`, such as
-                `tfadv.objectives.masked_lm_head.read` returns them.
+                `tfadv.sources.families.masked_lm_head` returns them.
 
         Raises:
             InputError: a shape is not this encoder's.

@@ -30,14 +30,12 @@ def text(settings: Settings, data: DataSettings | None = None) -> str:
             value = group
             for name in path.split("."):
                 value = getattr(value, name)
-            lines += _line(flag, value, item.default)
+            lines += _line(flag, value, item.metadata["setting"].none)
     return "".join(f"{line}\n" for line in sorted(lines))
 
 
-def _line(flag, value, default):
+def _line(flag, value, none):
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no{flag}"]
-    if value is None:
-        # Where a number is the default, none means no limit: all.
-        return [] if default is None else [f"--{flag}=all"]
-    return [f"--{flag}={value}"]
+    value = none if value is None else value
+    return [] if value is None else [f"--{flag}={value}"]

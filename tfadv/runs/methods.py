@@ -152,7 +152,7 @@ for _method in (
     Method(
         "carl_rar",
         "CARL + RAR",
-        "both",
+        "FreeLB, and both what CARL and what RAR add to it",
         objectives=("contrastive", "reconstruction"),
     ),
 ):

@@ -1,11 +1,9 @@
 """Opens a trained classifier: a run's folder, or a Hugging Face checkpoint."""
 
 import dataclasses
-import json
 import pathlib
 import warnings
 
-from tfadv import files
 from tfadv.encoders import families
 from tfadv.encoders.encoder import Encoder
 from tfadv.errors import InputError
@@ -13,7 +11,7 @@ from tfadv.runs import methods, run_folder
 from tfadv.runs.record import Record
 from tfadv.runs.run import Run, build_classifier
 from tfadv.runs.settings import EncoderSettings, Settings
-from tfadv.sources import checkpoint as checkpoints
+from tfadv.sources.checkpoint import CONFIG, TOKENIZER_CONFIG, Checkpoint
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.update.classifier import AdversarialClassifier
 
@@ -53,7 +51,7 @@ def load(
     ```
     """
     folder = pathlib.Path(folder)
-    if _is_checkpoint(folder):
+    if _is_classifier(folder):
         return load_checkpoint(folder, argument, precision)
     record = run_folder.read_record(folder, argument)
     if precision is not None:
@@ -70,14 +68,13 @@ def load(
                 remedy,
                 **blamed,
             )
+    checkpoint = Checkpoint(folder / run_folder.ENCODER, **blamed)
     try:
-        classifier = build_classifier(
-            folder / run_folder.ENCODER, record, load_weights=False
-        )
+        classifier = build_classifier(checkpoint, record, load_weights=False)
         tokenizer = Tokenizer.from_pretrained(
-            folder / run_folder.ENCODER, record.settings.encoder.max_length
+            checkpoint, record.settings.encoder.max_length
         )
-        classifier.encoder.check_tokenizer(tokenizer, f"--run_dir={folder}")
+        classifier.encoder.check_tokenizer(tokenizer, **blamed)
     except InputError as error:
         raise error.blaming(**blamed) from error
     except _BAD_CONTENT as error:
@@ -113,7 +110,7 @@ def _with_precision(record, precision):
     )
 
 
-def _is_checkpoint(folder):
+def _is_classifier(folder):
     """Tells whether a folder is no run but a Hugging Face classifier."""
     if any(
         (folder / name).exists()
@@ -121,9 +118,7 @@ def _is_checkpoint(folder):
     ):
         return False
     try:
-        return checkpoints.is_classifier_config(
-            files.read_json(folder / checkpoints.CONFIG)
-        )
+        return Checkpoint(folder).is_classifier
     except InputError:
         return False
 
@@ -161,46 +156,40 @@ def load_checkpoint(
     folder = pathlib.Path(folder)
     blamed = {"argument": argument, "value": str(folder)}
     try:
-        return _load_checkpoint(folder, precision)
+        return _load_checkpoint(Checkpoint(folder, **blamed), precision)
     except InputError as error:
         raise error.blaming(**blamed) from error
     except _BAD_CONTENT as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
             "bad-checkpoint",
-            f"{checkpoints.CONFIG} does not describe a classifier "
+            f"{CONFIG} does not describe a classifier "
             f"({type(error).__name__}: {reason})",
             "copy it anew from where it comes from",
             **blamed,
         ) from error
 
 
-def _load_checkpoint(folder, precision):
-    config = checkpoints.read_config(folder)
-    label_names = _label_names(config)
-    checkpoint = checkpoints.Checkpoint(folder)
-    facts = config.get("tfadv", {})
+def _load_checkpoint(checkpoint, precision):
+    label_names = _label_names(checkpoint)
+    facts = checkpoint.config_json.get("tfadv", {})
     encoder = Encoder.from_pretrained(
-        folder,
+        checkpoint,
         load_weights=False,
-        # Given, so that unequal rates, of no effect here, are not refused.
-        dropout=config.get("hidden_dropout_prob", 0.1),
         perturb_at=facts.get("perturb_at", "word_embeddings"),
         dtype=precision or facts.get("precision", "float32"),
     )
     classifier = AdversarialClassifier(
         encoder,
         num_classes=len(label_names),
-        dropout=_classifier_dropout(config),
+        dropout=families.classifier_dropout(checkpoint),
         dtype=encoder.dtype_policy,
     )
-    parameters = families.parameters(classifier, families.family_of(classifier))
-    for name, parameter in parameters.items():
-        parameter.assign(checkpoint.read(name, parameter.shape))
+    families.assign(families.classifier_parameters(classifier), checkpoint)
     max_length = facts.get("max_length") or _max_length(
-        folder, encoder.max_sequence_length
+        checkpoint, encoder.max_sequence_length
     )
-    tokenizer = Tokenizer.from_pretrained(folder, max_length)
+    tokenizer = Tokenizer.from_pretrained(checkpoint, max_length)
     encoder.check_tokenizer(tokenizer)
     method = facts.get("method")
     record = Record(
@@ -208,7 +197,7 @@ def _load_checkpoint(folder, precision):
             # An outside method predicts without the module that registers it.
             method=method if method in methods.registered() else "baseline",
             encoder=EncoderSettings(
-                name=facts.get("encoder", str(folder)),
+                name=facts.get("encoder", str(checkpoint.folder)),
                 max_length=max_length,
                 perturb_at=encoder.perturb_at,
                 precision=encoder.dtype_policy.name,
@@ -218,17 +207,18 @@ def _load_checkpoint(folder, precision):
         label_names=tuple(label_names),
         special_ids=tuple(tokenizer.special_ids),
     )
-    return Run(folder, record, classifier, tokenizer)
+    return Run(checkpoint.folder, record, classifier, tokenizer)
 
 
-def _label_names(config):
+def _label_names(checkpoint):
     """The names of a classifier's classes, in order."""
-    if not checkpoints.is_classifier_config(config):
+    config = checkpoint.config_json
+    if not checkpoint.is_classifier:
         raise InputError(
             "no-classifier",
             "expected AlbertForSequenceClassification or "
             "BertForSequenceClassification as the architecture in "
-            f"{checkpoints.CONFIG}, found {config.get('architectures')}",
+            f"{CONFIG}, found {config.get('architectures')}",
             "give the checkpoint of a classifier",
         )
     expected = "single_label_classification"
@@ -236,7 +226,7 @@ def _label_names(config):
     if problem != expected:
         raise InputError(
             "not-single-label",
-            f"expected problem_type={expected!r} in {checkpoints.CONFIG}, "
+            f"expected problem_type={expected!r} in {CONFIG}, "
             f"found {problem!r}",
             "give a classifier whose classes exclude each other",
         )
@@ -248,7 +238,7 @@ def _label_names(config):
     if len(ids) < 2 or set(labels) != set(ids):
         raise InputError(
             "bad-labels",
-            f"{checkpoints.CONFIG} must name two or more classes in id2label, "
+            f"{CONFIG} must name two or more classes in id2label, "
             "with the ids 0, 1 and so on, found the ids "
             f"{', '.join(labels) or '(none)'}",
             "correct id2label",
@@ -256,17 +246,11 @@ def _label_names(config):
     return [str(labels[i]) for i in ids]
 
 
-def _classifier_dropout(config):
-    rate = config.get(families.CLASSIFIER_DROPOUT[config["model_type"]])
-    return config.get("hidden_dropout_prob", 0.1) if rate is None else rate
-
-
-def _max_length(folder, positions):
+def _max_length(checkpoint, positions):
     """The number of tokens that another's tokenizer cuts texts to."""
     try:
-        path = folder / "tokenizer_config.json"
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = checkpoint.read_json(TOKENIZER_CONFIG)
         # Where there is no limit, transformers writes 10^30.
         return int(min(settings["model_max_length"], positions))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return positions

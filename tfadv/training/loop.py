@@ -19,6 +19,7 @@ from tfadv.runs.record import Record
 from tfadv.runs.run import build_classifier, part_to_keep
 from tfadv.runs.settings import OptimizationSettings, Settings
 from tfadv.sources import names
+from tfadv.sources.checkpoint import CONFIG
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import callbacks, optimizers
 from tfadv.training.backup import Backup
@@ -139,7 +140,7 @@ def train(
     """
     folder = pathlib.Path(output_dir)
     if flags is None:
-        flags = flagfile.text(settings, getattr(dataset, "source", None))
+        flags = flagfile.text(settings, dataset.source)
     # Before TensorFlow does anything else: machines find together only then.
     strategy = replicas.strategy(settings.optimization.strategy)
     identity = records.identity(settings, dataset)
@@ -162,30 +163,28 @@ def _train(
     if optimization.deterministic:
         tf.config.experimental.enable_op_determinism()
     plan = Plan.of(settings, len(dataset.train))
-    encoder_folder = names.resolve(settings.encoder.name)
+    checkpoint = names.open_checkpoint(settings.encoder.name)
     tokenizer = Tokenizer.from_pretrained(
-        encoder_folder, settings.encoder.max_length
+        checkpoint, settings.encoder.max_length
     )
     record = Record(
         settings=settings,
         dataset=dataset.name,
         label_names=tuple(dataset.label_names),
-        data=getattr(dataset, "source", None),
+        data=dataset.source,
         special_ids=tuple(tokenizer.special_ids),
         warmup_steps=plan.warmup_steps,
         sha256_of_texts=identity["sha256_of_texts"],
     )
     classifier = build_classifier(
-        encoder_folder, record, train_labels=dataset.train.labels
+        checkpoint, record, train_labels=dataset.train.labels
     )
     classifier.accumulation_steps = optimization.accumulation_steps
     if optimization.accumulation_steps > 1:
         slices.check_replicas(classifier.objectives)
-    classifier.encoder.check_tokenizer(
-        tokenizer, f"--encoder={settings.encoder.name}"
-    )
+    classifier.encoder.check_tokenizer(tokenizer, value=settings.encoder.name)
     for objective in classifier.objectives:
-        objective.load_from_checkpoint(encoder_folder)
+        objective.load_from_checkpoint(checkpoint)
         if plan.starts[objective.name]:
             objective.wait()
     splits = {
@@ -212,7 +211,7 @@ def _train(
         try:
             if not resumed:
                 run_folder.create(folder, record, flags)
-                _write_inputs(folder, dataset, encoder_folder, tokenizer)
+                _write_inputs(folder, dataset, checkpoint, tokenizer)
             return _fit(
                 classifier, splits, settings, plan, folder, identity, resumed
             )
@@ -369,11 +368,9 @@ def _as_the_chief(resumed, folder, chief_folder):
     return resumed
 
 
-def _write_inputs(folder, dataset, encoder_folder, tokenizer):
+def _write_inputs(folder, dataset, checkpoint, tokenizer):
     """Writes what a run has besides its flags before it trains."""
-    shutil.copy(
-        encoder_folder / "config.json", _made(folder / run_folder.ENCODER)
-    )
+    shutil.copy(checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER))
     tokenizer.save(folder / run_folder.ENCODER)
     if dataset.ids:
         files.write_json(
