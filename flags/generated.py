@@ -79,7 +79,9 @@ def define(
     flag_of = names(kind)
     for path, (name, item, of_type) in known.items():
         setting = item.metadata["setting"]
-        text = " ".join([setting.help, *filter(None, [(helps or {}).get(path)])])
+        text = " ".join(
+            [setting.help, *filter(None, [(helps or {}).get(path)])]
+        )
         text = re.sub(
             "`([a-z_.]+)`", lambda m: f"--{flag_of.get(m[1], m[1])}", text
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging as standard_logging
+import re
 import signal
 import sys
 import typing
@@ -72,10 +73,10 @@ def run(
             # As of a process that SIGTERM has killed.
             sys.exit(128 + signal.SIGTERM)
 
+    _define_plugin(flags.FLAGS, module_name=sys.argv[0])
     try:
         for plugin in _plugins(sys.argv):
             plugins.load(plugin)
-        _define_plugin(flags.FLAGS, module_name=sys.argv[0])
         for group in groups:
             group.define()
             names |= group.names()
@@ -116,7 +117,9 @@ def _parse(argv):
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        text = str(error).removeprefix("flag ")
+        text = str(error).removeprefix("flag ").removeprefix("ERROR:: ")
+        # absl shows the arguments of some errors.
+        text = re.sub(r"\('(.+)', .*\)", r"\1", text)
         raise _bad_flag(text.removesuffix(".")) from error
     except UnicodeDecodeError as error:
         named = " ".join(arg for arg in argv if "flagfile" in arg)
@@ -135,14 +138,20 @@ def _line(error, names):
         names: dict, the flags of paths of settings.
     """
 
+    def is_flag(name):
+        return names.get(name, name) in flags.FLAGS
+
     def shown(name):
-        flag = names.get(name, name)
-        return f"--{flag}" if flag in flags.FLAGS else f"`{name}`"
+        return f"--{names.get(name, name)}" if is_flag(name) else f"`{name}`"
 
     def show_value(value):
         several = isinstance(value, tuple | list)
         return ",".join(map(str, value)) if several else str(value)
 
+    if error.argument is not None and not is_flag(error.argument):
+        # Not the user's argument, but something of its value.
+        where = "" if error.value is None else f"{show_value(error.value)}: "
+        error = InputError(error.code, where + error.problem, error.remedy)
     return f"error[{error.code}]: {error.message(shown, show_value)}"
 
 

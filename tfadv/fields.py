@@ -299,7 +299,6 @@ def bounds(setting: Setting, kind: type = float) -> str:
     Returns:
         string, such as `"a number greater than 0"`.
     """
-    noun = "a whole number" if kind is int else "a finite number"
     words = [
         f"{word} {bound:,}"
         for word, bound in (
@@ -309,4 +308,7 @@ def bounds(setting: Setting, kind: type = float) -> str:
         )
         if bound is not None
     ]
-    return " and ".join([" ".join([noun, *words[:1]]), *words[1:]])
+    noun = "a whole number" if kind is int else "a number"
+    if not words:
+        return noun if kind is int else "a finite number"
+    return f"{noun} {' and '.join(words)}"

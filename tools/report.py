@@ -17,15 +17,15 @@ from tfadv.flags.output import Output
 
 def main(output: Output, folders: list[str]) -> None:
     """Reads the runs, prints the tables and writes the report."""
-    from tfadv import files
-    from tfadv.report import page, runs, tables
-
     if not folders:
         raise InputError(
             "no-runs",
             "expected the folders of runs, found none",
             "give the --output_dir of one or more tools.train runs",
         )
+    from tfadv import files
+    from tfadv.report import page, runs, tables
+
     if output.output_dir is None:
         groups = runs.grouped(runs.read_all(folders))
         print(page.as_markdown(tables.all_tables(groups)))
@@ -34,8 +34,10 @@ def main(output: Output, folders: list[str]) -> None:
     files.check_results(
         [folder / page.MARKDOWN, folder / page.PAGE], output.overwrite
     )
-    with files.writing_to(folder):
+    try:
         print(page.write(folders, folder))
+    except OSError as error:
+        raise files.unwritable(folder, error) from error
     print(f"written to {folder / page.PAGE}")
 
 

@@ -459,51 +459,81 @@ def config_of(**changes):
 
 
 BAD = {
-    "no_classifier": (without_classifier, ["classifier.weight"]),
-    "shape": (of_another_shape, ["pooler.dense.weight", "[8, 8]", "[8, 9]"]),
-    "cut": (cut, ["model.safetensors"]),
-    "pickle": (pickled, ["pytorch_model.bin", "save_pretrained"]),
-    "no_weights": (without_weights, ["model.safetensors", "vocab.txt"]),
-    "index": (bad_index, ["model.safetensors.index.json", "weight_map"]),
-    "no_vocabulary": (without_vocabulary, ["vocab.txt"]),
-    "long_vocabulary": (long_vocabulary, ["14", "15"]),
+    "no_classifier": (
+        "missing-tensor",
+        without_classifier,
+        ["classifier.weight"],
+    ),
+    "shape": (
+        "wrong-shape",
+        of_another_shape,
+        ["pooler.dense.weight", "[8, 8]", "[8, 9]"],
+    ),
+    "cut": ("bad-weights", cut, ["model.safetensors"]),
+    "pickle": ("no-weights", pickled, ["pytorch_model.bin", "save_pretrained"]),
+    "no_weights": (
+        "no-weights",
+        without_weights,
+        ["model.safetensors", "vocab.txt"],
+    ),
+    "index": (
+        "bad-index",
+        bad_index,
+        ["model.safetensors.index.json", "weight_map"],
+    ),
+    "no_vocabulary": ("missing-file", without_vocabulary, ["vocab.txt"]),
+    "long_vocabulary": ("vocabulary-too-large", long_vocabulary, ["14", "15"]),
     "labels": (
+        "wrong-shape",
         config_of(id2label={"0": "bad", "1": "good"}),
         ["classifier.weight", "[2, 8]", "[3, 8]"],
     ),
-    "one_label": (config_of(id2label={"0": "bad"}), ["id2label", "0"]),
+    "one_label": (
+        "bad-labels",
+        config_of(id2label={"0": "bad"}),
+        ["id2label", "0"],
+    ),
     "label_ids": (
+        "bad-labels",
         config_of(id2label={"1": "bad", "2": "good"}),
         ["id2label", "1, 2"],
     ),
     "problem": (
+        "not-single-label",
         config_of(problem_type="multi_label_classification"),
         ["multi_label_classification", "single_label_classification"],
     ),
     "family": (
+        "unsupported-family",
         config_of(
             model_type="roberta",
             architectures=["RobertaForSequenceClassification"],
         ),
-        ["roberta", "albert or bert"],
+        ["roberta", "albert"],
     ),
-    "facts": (config_of(tfadv=["method"]), ["config.json"]),
+    "facts": ("bad-checkpoint", config_of(tfadv=["method"]), ["config.json"]),
     "opening": (
+        "bad-checkpoint",
         config_of(tfadv={"perturb_at": "logits"}),
         ["embedding_block", "logits"],
     ),
-    "sizes": (config_of(hidden_size=None), []),
-    "activation": (config_of(hidden_act="xielu"), ["hidden_act", "xielu"]),
+    "sizes": ("wrong-shape", config_of(hidden_size=None), []),
+    "activation": (
+        "unsupported-config",
+        config_of(hidden_act="snake"),
+        ["hidden_act", "snake"],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_folder_is_told_in_one_line(exported, tmp_path, name):
-    damage, words = BAD[name]
+    code, damage, words = BAD[name]
     folder = copy(exported["bert"][1], tmp_path)
     damage(folder)
     with pytest.raises(InputError) as caught:
         tfadv.load(folder, "victim_run")
+    assert caught.value.code == code
     assert caught.value.argument == "victim_run"
     assert caught.value.value == str(folder)
     message = str(caught.value)

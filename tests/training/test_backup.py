@@ -131,9 +131,7 @@ def classifier_of(encoder, seed, precision="mixed_float16", examples=90):
         precision=precision,
         seed=seed,
     )
-    classifier = build_classifier(
-        encoder, described, train_labels=train.labels
-    )
+    classifier = build_classifier(encoder, described, train_labels=train.labels)
     classifier.compile(keras.optimizers.Adam(0.1), "mse", metrics=["accuracy"])
     loop._make_variables(classifier)
     rng = np.random.default_rng(seed)
@@ -487,6 +485,11 @@ def test_without_backups_a_run_starts_anew(settings, whole, cut):
     loop.train(tiny_run.dataset(), none, cut)
     assert not (cut / "backup").exists()
     shutil.copyfile(kill_runs.state_of(whole), kill_runs.state_of(cut))
+    for name in ("settings.json", "flags.cfg"):
+        # They tell that there were none.
+        text = (cut / name).read_text()
+        assert re.search(r'backup_seconds("|=).*0\.0', text)
+        shutil.copyfile(whole / name, cut / name)
     assert kill_runs.differences(cut, whole) == []
 
 
@@ -499,7 +502,7 @@ def test_without_backups_a_run_starts_anew(settings, whole, cut):
         (["settings.json", "flags.cfg", "encoder", "tensorboard"], None),
         (["settings.json", "evaluation.json"], "run-exists"),
         (["metrics.jsonl"], "run-exists"),
-        (["settings.json", "thesis.tex"], "folder-in-use"),
+        (["settings.json", "thesis.tex"], "other-files"),
         (["results.json", "settings.json", "flags.cfg"], "run-exists"),
         (["run.json", "flags.cfg", "backup"], "another-version"),
     ],
@@ -521,7 +524,7 @@ def test_two_processes_do_not_train_in_one_folder(settings, cut):
         pytest.raises(InputError) as error,
     ):
         loop.train(tiny_run.dataset(), settings, cut)
-    assert error.value.code == "folder-claimed"
+    assert error.value.code == "folder-in-use"
     with files.claimed(cut):
         pass
 

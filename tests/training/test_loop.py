@@ -17,7 +17,7 @@ from tests.tiny_run import changed
 from tfadv.data import batching
 from tfadv.encoders import keras_hub_backbones
 from tfadv.errors import InputError
-from tfadv.objectives import memory_bank
+from tfadv.losses import memory_bank
 from tfadv.objectives.settings import (
     ContrastiveSettings,
     ReconstructionSettings,
@@ -248,11 +248,14 @@ def test_a_folder_in_use_is_left_alone(run, settings, tmp_path):
     foreign = tmp_path / "thesis"
     foreign.mkdir()
     (foreign / "chapter.tex").write_text("x")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"in use, it holds chapter\.tex"):
-            run_folder.check_output(foreign, overwrite)
-    with pytest.raises(InputError, match="expected a folder, found a file"):
-        run_folder.check_output(foreign / "chapter.tex", False)
+    for folder, overwrite, code in (
+        (foreign, False, "other-files"),
+        (foreign, True, "other-files"),
+        (foreign / "chapter.tex", False, "not-a-folder"),
+    ):
+        with pytest.raises(InputError) as error:
+            run_folder.check_output(folder, overwrite)
+        assert error.value.code == code
 
 
 def test_overwrite_replaces_an_earlier_run(settings, tmp_path):
@@ -267,8 +270,9 @@ def test_overwrite_replaces_an_earlier_run(settings, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(settings, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="cannot write there"):
+    with pytest.raises(InputError) as error:
         loop.train(tiny_run.dataset(), settings, tmp_path / "file" / "run")
+    assert error.value.code == "not-a-folder"
 
 
 @pytest.mark.parametrize(
@@ -507,25 +511,25 @@ def test_a_bank_that_does_not_fit_is_refused(
 
 def test_metrics_are_named_by_what_they_saw(settings, tmp_path):
     """Without a random start, the first pass is at the clean embeddings."""
-    clean = changed(
-        settings,
-        adversary=tfadv.FreeLB(steps=2, step_size=5.0),
-        epochs=4,
-    )
+    strong = tfadv.FreeLB(steps=2, step_size=5.0)
+    clean = changed(settings, adversary=strong, epochs=1)
     loop.train(tiny_run.dataset(), clean, tmp_path / "run")
     for name in ("metrics.jsonl", "updates.jsonl"):
         lines = (tmp_path / "run" / name).read_text().splitlines()
-        line = json.loads(lines[-1])
-        # An adversary of this size leaves nothing to learn.
-        assert line["clean_accuracy"] > line["adversarial_accuracy"] + 0.1
-        assert "accuracy" not in line
+        lines = [json.loads(line) for line in lines]
+        seen = {
+            name: np.mean([line[f"{name}_accuracy"] for line in lines])
+            for name in ("clean", "adversarial")
+        }
+        assert seen["clean"] > seen["adversarial"] + 0.1
+        assert not any("accuracy" in line for line in lines)
 
 
 def test_a_line_per_window_of_updates(tmp_path):
     """Windows end in the middle of epochs, and go over their ends."""
     values = [float(value) for value in range(1, 26)]
     file = callbacks.UpdatesFile(tmp_path / "u.jsonl", 10, 25, lines=7)
-    for update, value in enumerate(values):
+    for update in range(25):
         first = update // 10 * 10
         epoch = values[first : update + 1]
         logs = {"loss": np.float32(np.mean(epoch))}

@@ -7,8 +7,8 @@ from tqdm import tqdm
 
 from tfadv import replicas
 from tfadv.errors import InputError
-from tfadv.objectives import contrastive_losses, memory_bank
-from tfadv.objectives.memory_bank import MemoryBank
+from tfadv.losses import contrastive as contrastive_losses
+from tfadv.losses import memory_bank
 from tfadv.objectives.objective import Objective, weighted_mean
 from tfadv.objectives.settings import ContrastiveSettings
 
@@ -151,7 +151,7 @@ class ContrastiveObjective(Objective):
         return tf.reduce_any(tf.math.is_nan(self.log_z))
 
     def attach(self, encoder):
-        self.bank = MemoryBank(
+        self.bank = memory_bank.MemoryBank(
             self._labels,
             encoder.hidden_dim,
             num_negatives=self.options.num_negatives,
@@ -179,12 +179,18 @@ class ContrastiveObjective(Objective):
         distributed = strategy.experimental_distribute_dataset(batches)
 
         def fill_share(x, y):
+            share = replicas.Share(tf.shape(self._index(x))[0])
+            x, y = share.filled((x, y))
             clean, adversarial = classifier.represent(
-                x, y, pooled_only=not self.needs_sequence
+                x, y, share, pooled_only=not self.needs_sequence
             )
-            index = self._index(x)
-            self.bank.write(index, *map(self._represent, (clean, adversarial)))
-            return replicas.Share(tf.shape(index)[0]).gather(index)
+            self.bank.write(
+                self._index(x),
+                self._represent(clean),
+                self._represent(adversarial),
+                share.weights(),
+            )
+            return share.gather(self._index(x))
 
         # Of the batches' open shapes, so that all of them have one graph.
         @tf.function(
@@ -228,11 +234,10 @@ class ContrastiveObjective(Objective):
         positive /= self.options.temperature
         index = self._index(inputs)
         labels = tf.gather(self.bank.labels, index)
-        shards = None
-        if self.bank.sharded:
+        sharded = self.bank.sharded
+        if sharded:
             # Each replica scores the anchors of all with the rows it holds.
-            shards = replicas.Share(tf.shape(index)[0])
-            labels, anchors = shards.gather((labels, anchors))
+            labels, anchors = replicas.gather((labels, anchors))
         drawn = self.bank.draw(labels, self.seed_generator.next())
         # The negatives of an adversarial anchor are clean, and the reverse.
         tables = [self.bank.clean, self.bank.adversarial]
@@ -246,13 +251,11 @@ class ContrastiveObjective(Objective):
         ]
         if self.options.loss == "infonce":
             losses = [
-                contrastive_losses.infonce(positive, negatives, shards)
+                contrastive_losses.infonce(positive, negatives, sharded)
                 for negatives in scores
             ]
         else:
-            log_z = self._log_z(
-                positive, scores, drawn.counts, sample_weight, shards
-            )
+            log_z = self._log_z(positive, scores, drawn.counts, sample_weight)
             losses = [
                 contrastive_losses.nce(
                     positive,
@@ -260,7 +263,7 @@ class ContrastiveObjective(Objective):
                     drawn.counts,
                     log_z[i],
                     len(self.bank),
-                    shards,
+                    sharded,
                 )
                 for i, negatives in enumerate(scores)
             ]
@@ -326,44 +329,31 @@ class ContrastiveObjective(Objective):
             return outputs["pooled_output"]
         return outputs["sequence_output"][:, 0]
 
-    def _log_z(self, positive, scores, counts, sample_weight, shards):
+    def _log_z(self, positive, scores, counts, sample_weight):
         """Returns log Z of both anchors, fixed by the first batch."""
         known = tf.convert_to_tensor(self.log_z)
         unknown = tf.math.is_nan(known)
-        others = [
-            negatives.log_sum(wanted=unknown[i])
-            for i, negatives in enumerate(scores)
-        ]
-        counted = None
-        if sample_weight is None and shards is not None:
+        if sample_weight is None:
             sample_weight = tf.ones_like(positive)
-        if sample_weight is not None:
-            counted = tf.reshape(sample_weight, [-1]) != 0
-            everyone = counted
-            if shards is not None:
-                numbers = tf.cast(counted, tf.int32)
-                everyone = shards.gather(numbers) == 1
-                positive, counted = shards.place((positive, numbers))
-                counted = counted == 1
-            others = [
-                tf.where(everyone, values, contrastive_losses.NOTHING)
-                for values in others
-            ]
-            counts = tf.where(everyone, counts, 0.0)
-        first = [
-            contrastive_losses.log_normalizer(
-                positive, values, counts, len(self.bank), counted
+        weights = tf.reshape(sample_weight, [-1])
+        counted = weights != 0
+        if self.bank.sharded:
+            weights = replicas.gather(weights)
+        counts = tf.where(weights != 0, counts, 0.0)
+        first = []
+        for i, negatives in enumerate(scores):
+            others = negatives.log_sum(wanted=unknown[i])
+            others = tf.where(weights != 0, others, contrastive_losses.NOTHING)
+            first.append(
+                contrastive_losses.log_normalizer(
+                    positive, others, counts, len(self.bank), counted
+                )
             )
-            for values in others
-        ]
         first = tf.stop_gradient(tf.stack(first))
         log_z = tf.where(unknown, first, known)
-        kept = log_z
-        if counted is not None:
-            # A batch that counts nothing tells nothing.
-            number = replicas.total(tf.reduce_sum(tf.cast(counted, tf.int32)))
-            kept = tf.where(number > 0, log_z, known)
-        self.log_z.assign(kept)
+        # A batch without examples leaves it unknown.
+        number = replicas.total(tf.reduce_sum(tf.cast(counted, tf.int32)))
+        self.log_z.assign(tf.where(number > 0, log_z, known))
         return log_z
 
     def _index(self, inputs):

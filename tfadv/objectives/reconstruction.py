@@ -6,9 +6,9 @@ import tensorflow as tf
 
 from tfadv.errors import InputError
 from tfadv.log import logger
+from tfadv.losses.vocabulary import vocabulary_cross_entropy
 from tfadv.objectives.objective import Objective
 from tfadv.objectives.settings import ReconstructionSettings
-from tfadv.objectives.vocabulary_loss import vocabulary_cross_entropy
 from tfadv.sources import families
 
 

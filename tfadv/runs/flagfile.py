@@ -37,6 +37,5 @@ def text(settings: Settings, data: DataSettings | None = None) -> str:
 def _line(flag, value, none):
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no{flag}"]
-    if value is None:
-        return [] if none is None else [f"--{flag}={none}"]
-    return [f"--{flag}={value}"]
+    value = none if value is None else value
+    return [] if value is None else [f"--{flag}={value}"]

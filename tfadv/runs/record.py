@@ -122,7 +122,7 @@ def identity(settings: Settings, dataset: TextDataset) -> dict:
     Returns:
         dict for JSON: `settings`, `data` and `sha256_of_texts`.
     """
-    source = getattr(dataset, "source", None)
+    source = dataset.source
     return {
         "settings": settings.to_dict(),
         "data": source and source.to_dict(),

@@ -140,7 +140,7 @@ def train(
     """
     folder = pathlib.Path(output_dir)
     if flags is None:
-        flags = flagfile.text(settings, getattr(dataset, "source", None))
+        flags = flagfile.text(settings, dataset.source)
     # Before TensorFlow does anything else: machines find together only then.
     strategy = replicas.strategy(settings.optimization.strategy)
     identity = records.identity(settings, dataset)
@@ -171,7 +171,7 @@ def _train(
         settings=settings,
         dataset=dataset.name,
         label_names=tuple(dataset.label_names),
-        data=getattr(dataset, "source", None),
+        data=dataset.source,
         special_ids=tuple(tokenizer.special_ids),
         warmup_steps=plan.warmup_steps,
         sha256_of_texts=identity["sha256_of_texts"],
@@ -182,9 +182,7 @@ def _train(
     classifier.accumulation_steps = optimization.accumulation_steps
     if optimization.accumulation_steps > 1:
         slices.check_replicas(classifier.objectives)
-    classifier.encoder.check_tokenizer(
-        tokenizer, value=settings.encoder.name
-    )
+    classifier.encoder.check_tokenizer(tokenizer, value=settings.encoder.name)
     for objective in classifier.objectives:
         objective.load_from_checkpoint(checkpoint)
         if plan.starts[objective.name]:
@@ -372,9 +370,7 @@ def _as_the_chief(resumed, folder, chief_folder):
 
 def _write_inputs(folder, dataset, checkpoint, tokenizer):
     """Writes what a run has besides its flags before it trains."""
-    shutil.copy(
-        checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER)
-    )
+    shutil.copy(checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER))
     tokenizer.save(folder / run_folder.ENCODER)
     if dataset.ids:
         files.write_json(

@@ -6,9 +6,15 @@ This module needs no TensorFlow; the command line makes its flags from it.
 import dataclasses
 import math
 
+from tfadv.data.examples import TextDataset
 from tfadv.errors import InputError
 from tfadv.fields import Group, field, group
 from tfadv.robustness.settings import AttackSettings
+from tfadv.runs import methods, record
+from tfadv.runs.settings import Settings
+
+# The arguments of `FreeLB` that are searched.
+NAMES = ("init_magnitude", "step_size", "max_norm", "steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Tuning(Group):
     attack: AttackSettings = group(AttackSettings)
 
     def check(self):
-        for name in ("init_magnitude", "step_size", "max_norm", "steps"):
+        for name in NAMES:
             bounds = getattr(self, name)
             if len(bounds) not in (1, 2) or bounds[0] > bounds[-1]:
                 raise self._refused(
@@ -129,3 +135,34 @@ class Tuning(Group):
     def _refused(self, code, name, problem, remedy="correct it"):
         value = getattr(self, name)
         return InputError(code, problem, remedy, argument=name, value=value)
+
+
+def check_method(settings: Settings) -> None:
+    """Refuses a method that has nothing to tune."""
+    if not methods.get(settings.method).adversary:
+        raise InputError(
+            "nothing-to-tune",
+            "expected a method with an adversary, found one without",
+            "choose another method",
+            argument="method",
+            value=settings.method,
+        )
+
+
+def identity_of(
+    settings: Settings, tuning: Tuning, dataset: TextDataset
+) -> dict:
+    """Tells what makes a search another one if it changes.
+
+    Args:
+        settings: `tfadv.Settings`; what is searched does not count.
+        tuning: `Tuning`.
+        dataset: `tfadv.data.examples.TextDataset`.
+
+    Returns:
+        dict for JSON.
+    """
+    identity = record.identity(settings, dataset)
+    for name in NAMES:
+        del identity["settings"]["adversary"][name]
+    return {**identity, "tuning": tuning.to_dict()}

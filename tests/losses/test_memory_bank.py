@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfadv.objectives import memory_bank
-from tfadv.objectives.memory_bank import MemoryBank
+from tfadv.errors import InputError
+from tfadv.losses import memory_bank
+from tfadv.losses.memory_bank import MemoryBank
 
 # Three unbalanced classes, in no order.
 LABELS = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [25, 9, 6]))
@@ -264,7 +265,7 @@ def test_memory_is_that_of_both_tables(dtype, expected):
 def test_too_few_negatives_warn_once(monkeypatch):
     warnings = []
     monkeypatch.setattr(
-        memory_bank.logging,
+        memory_bank.logger,
         "warning",
         lambda message, *values: warnings.append(message % values),
     )
@@ -278,24 +279,22 @@ def test_too_few_negatives_warn_once(monkeypatch):
 @pytest.mark.parametrize("num_negatives", [15, None])
 def test_enough_negatives_do_not_warn(num_negatives, monkeypatch):
     monkeypatch.setattr(
-        memory_bank.logging, "warning", lambda *values: pytest.fail(str(values))
+        memory_bank.logger, "warning", lambda *values: pytest.fail(str(values))
     )
     filled(num_negatives=num_negatives).draw([0, 1], [1, 2])
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("num_negatives", {"num_negatives": 0}),
-        ("num_negatives", {"num_negatives": -1}),
-        ("momentum", {"momentum": 1}),
-        ("momentum", {"momentum": -0.1}),
-        ("momentum", {"momentum": float("nan")}),
-        ("dtype", {"dtype": "float64"}),
-        ("labels", {"labels": [1, 1, 1]}),
-        ("labels", {"labels": []}),
-    ],
-)
-def test_bad_settings_are_named(name, settings):
-    with pytest.raises(ValueError, match=f"`{name}` must"):
-        MemoryBank(**{"labels": [0, 1], "hidden_dim": 2, **settings})
+@pytest.mark.parametrize("labels", [[1, 1, 1], []])
+def test_one_class_has_no_negatives(labels):
+    with pytest.raises(InputError) as error:
+        MemoryBank(labels, HIDDEN, None)
+    assert (error.value.code, error.value.argument) == (
+        "no-negatives",
+        "labels",
+    )
+
+
+def test_one_replica_cannot_share_a_bank_out():
+    with pytest.raises(InputError) as error:
+        MemoryBank([0, 1], HIDDEN, None, sharded=True)
+    assert error.value.code == "one-replica"

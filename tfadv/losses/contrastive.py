@@ -5,9 +5,9 @@ temperature: the logarithm of h in Eq. 4. The losses take those of a batch with
 its positives, and a sum over each example's negatives, in which the negatives'
 scores are `Scores`.
 
-The negatives may lie on several replicas. Then each replica scores the examples
-of all of them with the negatives it holds; `shards` is its
-`tfadv.replicas.Share` of the examples, and the losses are those of its own.
+The negatives may lie on several replicas: they are sharded. Then each replica
+scores the examples of all of them with the negatives it holds, and the losses
+are those of its own examples.
 """
 
 import tensorflow as tf
@@ -150,9 +150,8 @@ def log_normalizer(positive, others, counts, rows, counted=None):
 
     Args:
         positive: float32 tensor of shape `[batch]`.
-        others: float32 tensor of shape `[batch]`, `Scores.log_sum` of the
-            negatives.
-        counts: float32 tensor of shape `[batch]`, the examples' negatives.
+        others: float32 tensor, `Scores.log_sum` of the negatives.
+        counts: float32 tensor of its shape, the examples' negatives.
         rows: int, N, the number of rows.
         counted: bool tensor of shape `[batch]`: whose positives count; `None`
             for all.
@@ -173,7 +172,7 @@ def log_normalizer(positive, others, counts, rows, counted=None):
     return replicas.log_sum(total) - tf.math.log(count / rows)
 
 
-def nce(positive, negatives, counts, log_z, rows, shards=None):
+def nce(positive, negatives, counts, log_z, rows, sharded=False):
     """Tells each example's positive from its negatives, one by one.
 
     A pair is taken for the positive one with the odds h / Z to m / N, where m
@@ -185,7 +184,7 @@ def nce(positive, negatives, counts, log_z, rows, shards=None):
         counts: float32 tensor of shape `[batch]`: m, the examples' negatives.
         log_z: float32 scalar: the logarithm of Z, see `log_normalizer`.
         rows: int, N, the number of rows.
-        shards: `tfadv.replicas.Share`, where the rows lie on several replicas.
+        sharded: bool, whether the negatives lie on several replicas.
 
     Returns:
         float32 tensor of shape `[batch]`.
@@ -194,23 +193,23 @@ def nce(positive, negatives, counts, log_z, rows, shards=None):
      - [Tian et al. 2020](https://arxiv.org/abs/1910.10699), Eq. 18
      - CARL and RAR paper, Eq. 2
     """
-    if shards is not None:
+    if sharded:
         counts = replicas.total(counts)
     offset = log_z + tf.math.log(tf.maximum(counts, 1.0) / rows)
     wrong = negatives.softplus_sum(offset)
-    if shards is not None:
-        wrong = shards.own(replicas.total(wrong))
-        offset = shards.own(offset)
+    if sharded:
+        wrong = replicas.own_rows(replicas.total(wrong))
+        offset = replicas.own_rows(offset)
     return tf.nn.softplus(offset - positive) + wrong
 
 
-def infonce(positive, negatives, shards=None):
+def infonce(positive, negatives, sharded=False):
     """Picks each example's positive out of it and its negatives: a softmax.
 
     Args:
         positive: float32 tensor of shape `[batch]`: scores with the positive.
         negatives: `Scores`.
-        shards: `tfadv.replicas.Share`, where the rows lie on several replicas.
+        sharded: bool, whether the negatives lie on several replicas.
 
     Returns:
         float32 tensor of shape `[batch]`.
@@ -220,7 +219,7 @@ def infonce(positive, negatives, shards=None):
      - CARL and RAR paper, Eq. 2
     """
     others = negatives.log_sum()
-    if shards is not None:
-        others = shards.own(replicas.log_sum(others))
+    if sharded:
+        others = replicas.own_rows(replicas.log_sum(others))
     # log(1 + e^(others - positive)): the softmax of two.
     return tf.nn.softplus(others - positive)

@@ -9,7 +9,6 @@ import tensorflow as tf
 from tfadv import replicas
 from tfadv.errors import InputError
 from tfadv.log import logger
-from tfadv.objectives.settings import ContrastiveSettings
 
 # Rows in float32 at a time: 3 MB at 768 dimensions, which a cache holds.
 _ROWS_AT_ONCE = 1024
@@ -44,7 +43,7 @@ class MemoryBank:
     normalised where they are scored, so a row is not renormalised by updates.
 
     The bank draws negatives and reads them; their scores and the losses are
-    elsewhere (`tfadv.objectives.contrastive_losses`).
+    elsewhere (`tfadv.losses.contrastive`).
 
     Where several replicas train, each has the whole bank, and a row that is
     written on one of them is written on all. Sharded, each holds an equal
@@ -72,7 +71,7 @@ class MemoryBank:
     Example:
 
     ```python
-    bank = MemoryBank(labels=[0, 1, 0], hidden_dim=4)
+    bank = MemoryBank([0, 1, 0], hidden_dim=4, num_negatives=None)
     bank.write([0, 1, 2], clean=np.eye(3, 4), adversarial=np.ones([3, 4]))
     negatives = bank.draw([0], seed=[1, 2])
     count, read = bank.blocks(bank.clean, negatives)
@@ -88,10 +87,10 @@ class MemoryBank:
         self,
         labels,
         hidden_dim: int,
-        num_negatives: int | None = ContrastiveSettings.num_negatives,
-        momentum: float = ContrastiveSettings.momentum,
-        dtype: str = ContrastiveSettings.bank_dtype,
-        sharded: bool = ContrastiveSettings.bank_sharding,
+        num_negatives: int | None,
+        momentum: float = 0.5,
+        dtype: str = "float32",
+        sharded: bool = False,
     ):
         labels = np.asarray(labels, np.int32)
         classes, counts = np.unique(labels, return_counts=True)
@@ -182,7 +181,9 @@ class MemoryBank:
             sample_weight: tensor of shape `[batch]`, or `None`. Rows of
                 weight 0 are left out.
         """
-        self._set(*self._found(index, clean, adversarial, sample_weight))
+        self._set(
+            *self._for_rows_held(index, clean, adversarial, sample_weight)
+        )
 
     def update(self, index, clean, adversarial, sample_weight=None):
         """Moves rows towards new representations: Eq. 5.
@@ -194,7 +195,7 @@ class MemoryBank:
             sample_weight: tensor of shape `[batch]`, or `None`. Rows of
                 weight 0 are left out.
         """
-        index, clean, adversarial = self._found(
+        index, clean, adversarial = self._for_rows_held(
             index, clean, adversarial, sample_weight
         )
         self._set(
@@ -288,20 +289,23 @@ class MemoryBank:
         return list(self._strategy.experimental_local_results(table))
 
     def _first(self):
-        return replicas.number() * self.rows
+        """The number of the first row that this replica holds."""
+        return replicas.number() * self.rows if self.sharded else 0
 
-    def _found(self, index, clean, adversarial, sample_weight):
-        """Collects what all replicas have found for the rows held here."""
-        found = [tf.convert_to_tensor(v) for v in (index, clean, adversarial)]
-        if sample_weight is not None:
-            counts = tf.reshape(sample_weight, [-1]) != 0
-            found = [tf.boolean_mask(values, counts) for values in found]
-        found = replicas.Share(tf.shape(found[0])[0]).gather(found)
+    def _for_rows_held(self, index, clean, adversarial, sample_weight):
+        """Collects what all replicas have for the rows that this one holds."""
+        rows = (index, clean, adversarial)
+        if sample_weight is None:
+            rows = replicas.gather(rows)
+            wanted = tf.ones_like(rows[0], tf.bool)
+        else:
+            weights = tf.reshape(sample_weight, [-1])
+            *rows, weights = replicas.gather((*rows, weights))
+            wanted = weights != 0
         if self.sharded:
-            shard = found[0] // self.rows == replicas.number()
-            found = [tf.boolean_mask(values, shard) for values in found]
-            found[0] -= self._first()
-        return found
+            wanted &= rows[0] // self.rows == replicas.number()
+        index, clean, adversarial = (tf.boolean_mask(v, wanted) for v in rows)
+        return index - self._first(), clean, adversarial
 
     def _set(self, index, clean, adversarial):
         for table, rows in (

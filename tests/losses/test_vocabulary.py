@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfadv.objectives import vocabulary_loss
+from tfadv.losses import vocabulary
 
 EMBEDDING, VOCABULARY = 6, 40
 
@@ -83,7 +83,7 @@ def assert_dense(found, values, upstream=1.0):
         )
 
 
-blockwise = loss_and_gradients(vocabulary_loss.vocabulary_cross_entropy)
+blockwise = loss_and_gradients(vocabulary.vocabulary_cross_entropy)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.7])
@@ -96,16 +96,16 @@ def test_loss_and_gradients_are_the_dense_ones(tokens, zeros):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("tokens", [1, 8, 30])
 def test_graphs_and_eager_are_alike(tokens, mode, monkeypatch):
-    monkeypatch.setattr(vocabulary_loss, "_TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(vocabulary, "_TOKENS_AT_ONCE", 8)
     values = arguments(tokens, zeros=0.4)
     compute = loss_and_gradients(
-        vocabulary_loss.vocabulary_cross_entropy, upstream=2.5
+        vocabulary.vocabulary_cross_entropy, upstream=2.5
     )
     assert_dense(MODES[mode](compute)(*values), values, upstream=2.5)
 
 
 def test_a_graph_takes_any_number_of_tokens(monkeypatch):
-    monkeypatch.setattr(vocabulary_loss, "_TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(vocabulary, "_TOKENS_AT_ONCE", 8)
     compute = tf.function(blockwise, input_signature=SPECS)
     for tokens in (0, 1, 8, 9, 30):
         for zeros in (0.0, 0.5, 1.0):
@@ -117,15 +117,13 @@ def test_a_graph_takes_any_number_of_tokens(monkeypatch):
 @pytest.mark.parametrize("upstream", [2.5, -0.1, 0.0])
 def test_gradients_are_scaled_from_upstream(upstream):
     values = arguments(20)
-    compute = loss_and_gradients(
-        vocabulary_loss.vocabulary_cross_entropy, upstream
-    )
+    compute = loss_and_gradients(vocabulary.vocabulary_cross_entropy, upstream)
     assert_dense(compute(*values), values, upstream)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_weights_of_0_throughout_have_no_loss(mode, monkeypatch):
-    monkeypatch.setattr(vocabulary_loss, "_TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(vocabulary, "_TOKENS_AT_ONCE", 8)
     values = arguments(20, zeros=1.0)
     for found in MODES[mode](blockwise)(*values):
         np.testing.assert_array_equal(found, np.zeros(found.shape))
@@ -163,7 +161,7 @@ def test_tokens_of_weight_0_have_no_part():
     ],
 )
 def test_tokens_of_weight_0_cost_nothing(tokens, read, blocks, monkeypatch):
-    monkeypatch.setattr(vocabulary_loss, "_TOKENS_AT_ONCE", 8)
+    monkeypatch.setattr(vocabulary, "_TOKENS_AT_ONCE", 8)
     cross_entropy = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits
     sizes = []
 
@@ -185,7 +183,7 @@ def test_no_gradient_flows_to_the_weights():
     values = arguments(5)
     with tf.GradientTape() as tape:
         tape.watch(values[-1])
-        loss = vocabulary_loss.vocabulary_cross_entropy(*values)
+        loss = vocabulary.vocabulary_cross_entropy(*values)
     assert tape.gradient(loss, values[-1]) is None
 
 
@@ -200,7 +198,7 @@ def test_large_logits_do_not_overflow():
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_gradients_are_finite_differences(position, monkeypatch):
-    monkeypatch.setattr(vocabulary_loss, "_TOKENS_AT_ONCE", 4)
+    monkeypatch.setattr(vocabulary, "_TOKENS_AT_ONCE", 4)
     values = arguments(6, zeros=0.2)
     loss, *gradients = blockwise(*values)
     exact = [value.numpy() for value in values]

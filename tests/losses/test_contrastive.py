@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfadv.objectives import contrastive_losses, memory_bank
+from tfadv.losses import contrastive as contrastive_losses
+from tfadv.losses import memory_bank
 from tfadv.objectives.contrastive import ContrastiveObjective
 
 BATCH, ROWS, HIDDEN = 5, 30, 8
