@@ -23,9 +23,7 @@ from tfadv.objectives.settings import (
     ReconstructionSettings,
 )
 from tfadv.runs import evaluation, run_folder
-from tfadv.runs.run import part_to_keep
-from tfadv.training import callbacks, loop
-from tfadv.training.schedules import LinearDecayWithWarmup
+from tfadv.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -106,20 +104,6 @@ def test_the_best_epoch_is_kept_and_tested(run):
         measured = evaluation.evaluate(opened.classifier, tokenized)
         assert measured["accuracy"] == results[f"{split}_accuracy"]
         assert np.sum(measured["confusion"]) == measured["examples"] == 24
-
-
-def test_an_early_best_epoch_outlives_later_ones(encoder, tmp_path):
-    classifier = tfadv.AdversarialClassifier(
-        tfadv.Encoder.from_pretrained(encoder), num_classes=2
-    )
-    best = callbacks.BestWeights(tmp_path / "model.weights.h5")
-    best.set_model(classifier)
-    for epoch, value in enumerate([0.5, 0.9, 0.9, 0.7]):
-        classifier.head.bias.assign([epoch, epoch])
-        best.on_epoch_end(epoch, {"val_accuracy": value})
-    part_to_keep(classifier).load_weights(best.path)
-    assert classifier.head.bias.numpy().tolist() == [1.0, 1.0]
-    assert (best.best_epoch, best.best_value) == (2, 0.9)
 
 
 def test_the_same_seed_gives_the_same_run(run, settings, tmp_path):
@@ -318,16 +302,6 @@ def change(folder, path, value):
     (folder / "settings.json").write_text(json.dumps(content))
 
 
-def test_the_learning_rate_rises_then_falls():
-    rate = LinearDecayWithWarmup(2.0, warmup_steps=4, total_steps=10)
-    values = [float(rate(step)) for step in range(12)]
-    np.testing.assert_allclose(values[:5], [0.4, 0.8, 1.2, 1.6, 2.0], 1e-6)
-    np.testing.assert_allclose(values[5:10], np.arange(5, 0, -1) / 3, 1e-6)
-    assert values[10] == values[11] == 0.0
-    with pytest.raises(ValueError, match="warmup_steps"):
-        LinearDecayWithWarmup(1.0, warmup_steps=10, total_steps=10)
-
-
 def test_a_run_traces_its_step_once(settings, tmp_path, monkeypatch):
     traces = []
     train_step = tfadv.AdversarialClassifier.train_step
@@ -523,45 +497,3 @@ def test_metrics_are_named_by_what_they_saw(settings, tmp_path):
         }
         assert seen["clean"] > seen["adversarial"] + 0.1
         assert not any("accuracy" in line for line in lines)
-
-
-def test_a_line_per_window_of_updates(tmp_path):
-    """Windows end in the middle of epochs, and go over their ends."""
-    values = [float(value) for value in range(1, 26)]
-    file = callbacks.UpdatesFile(tmp_path / "u.jsonl", 10, 25, lines=7)
-    for update in range(25):
-        first = update // 10 * 10
-        epoch = values[first : update + 1]
-        logs = {"loss": np.float32(np.mean(epoch))}
-        if update == 12:
-            # Goes on in another process.
-            state = json.loads(json.dumps(file.get_state()))
-            (tmp_path / "u.jsonl").write_text("of a later time")
-            file = callbacks.UpdatesFile(tmp_path / "u.jsonl", 10, 25, lines=7)
-            file.set_state(state)
-        if update >= 13:
-            # Joins in the middle of an epoch.
-            since = values[max(13, first) : update + 1]
-            logs["other_loss"] = np.float32(np.mean(since) / 100)
-        file.on_train_batch_end(update, logs)
-    lines = [json.loads(s) for s in (tmp_path / "u.jsonl").open()]
-    assert [line["update"] for line in lines] == [4, 8, 12, 16, 20, 24, 25]
-    assert [line["epoch"] for line in lines] == [
-        update / 10 for update in (4, 8, 12, 16, 20, 24, 25)
-    ]
-    expected = [2.5, 6.5, 10.5, 14.5, 18.5, 22.5, 25.0]
-    assert [line["loss"] for line in lines] == pytest.approx(expected)
-    others = [line.get("other_loss") for line in lines]
-    assert others[:3] == [None] * 3
-    assert others[3:] == pytest.approx([0.15, 0.185, 0.225, 0.25])
-
-
-@pytest.mark.parametrize("total", [1, 199, 200, 201, 100_003])
-def test_a_run_writes_no_more_lines_than_a_picture_shows(tmp_path, total):
-    file = callbacks.UpdatesFile(tmp_path / "u.jsonl", 37, total)
-    for update in range(total):
-        file.on_train_batch_end(update, {"loss": 1.0})
-    lines = [json.loads(s) for s in (tmp_path / "u.jsonl").open()]
-    assert min(total, 100) <= len(lines) <= 200
-    assert lines[-1]["update"] == total
-    assert {line["loss"] for line in lines} == {1.0}

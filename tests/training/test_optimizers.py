@@ -1,4 +1,4 @@
-"""Our Adam is Keras' Adam."""
+"""Our Adam is Keras' Adam; the learning rate rises, then falls."""
 
 import keras
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tfadv.training.optimizers import Adam
+from tfadv.training.schedules import LinearDecayWithWarmup
 
 
 def trained(make, scaled=False, **options):
@@ -83,3 +84,13 @@ def test_comes_back_from_its_config():
 def test_amsgrad_is_refused():
     with pytest.raises(ValueError, match="amsgrad"):
         Adam(amsgrad=True)
+
+
+def test_the_learning_rate_rises_then_falls():
+    rate = LinearDecayWithWarmup(2.0, warmup_steps=4, total_steps=10)
+    values = [float(rate(step)) for step in range(12)]
+    np.testing.assert_allclose(values[:5], [0.4, 0.8, 1.2, 1.6, 2.0], 1e-6)
+    np.testing.assert_allclose(values[5:10], np.arange(5, 0, -1) / 3, 1e-6)
+    assert values[10] == values[11] == 0.0
+    with pytest.raises(ValueError, match="warmup_steps"):
+        LinearDecayWithWarmup(1.0, warmup_steps=10, total_steps=10)

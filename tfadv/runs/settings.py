@@ -259,6 +259,8 @@ class Settings(Group):
             InputError: a name or a value is not allowed.
         """
         content = dict(content)
+        # First, for an unknown method's objectives are unknown, too.
+        methods.get(content.get("method", cls.method))
         objectives = content.get("objectives")
         if isinstance(objectives, dict):
             content["objectives"] = {
