@@ -100,7 +100,11 @@ def exported(tmp_path_factory, sentencepiece_model):
     """Runs of both families, and the folders they are exported to."""
     albert = AlbertTokenizer(sentencepiece_model, 14)
     bert = BertTokenizer(tiny_run.PIECES, 14)
-    rates = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+    rates = {
+        "hidden_dropout_prob": 0.2,
+        "attention_probs_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-3,
+    }
     configs = {
         # 4 layers, 2 groups of 2 inner layers
         "albert": checkpoints.albert_config(
@@ -198,7 +202,8 @@ def test_config_says_what_transformers_reads(exported, family):
     assert config.problem_type == "single_label_classification"
     assert config.hidden_act == "gelu"
     assert config.hidden_dropout_prob == 0.2
-    assert config.attention_probs_dropout_prob == 0.2
+    assert config.attention_probs_dropout_prob == 0.1
+    assert config.layer_norm_eps == 1e-3
     head_dropout = {
         "albert": "classifier_dropout_prob",
         "bert": "classifier_dropout",
