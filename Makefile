@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+INSTALL := $(RUN) .ci/install.py
+# Else every process would compile TensorFlow's modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 TEST := TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m pytest
 # One process a core; TensorFlow's own threads would fight over them. A file's
 # tests share what is made for them.
@@ -29,13 +32,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: setup.py pyproject.toml | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(INSTALL) -e ".[test]"
 	@touch $@
 
+# With pip: a CPU build, where pip is configured to find one, is taken.
 $(VENV)/installed-torch: $(VENV)/installed-test
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[torch]"
 	@touch $@

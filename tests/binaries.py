@@ -3,6 +3,7 @@
 To import it takes longer than most of what a test asks of a binary.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import pathlib
@@ -16,15 +17,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOAD = [
     "tests.preloaded",
-    "tfadv.prediction",
     "tfadv.report.page",
-    "tfadv.text_adversary",
-    "tfadv.training",
+    "tfadv.robustness.text_adversary",
+    "tfadv.runs.opening",
+    "tfadv.training.loop",
 ]
 
 
 def warm_up():
     """Starts the process that is forked, which then loads in the background."""
+    # That process passes over modules that do not exist.
+    assert all(map(importlib.util.find_spec, _PRELOAD))
     _CONTEXT.set_forkserver_preload(_PRELOAD)
     forkserver.ensure_running()
 
