@@ -25,7 +25,7 @@ help:
 	@echo "make test-torch the fast tests, with the PyTorch reference live"
 	@echo "make benchmark  what things cost against PyTorch, in a short version"
 	@echo "make study      methods x seeds on two datasets, hours; SST2=folder"
-	@echo "make lint       check style; make format mends it"
+	@echo "make lint       check style and types; make format mends style"
 	@echo "make clean      delete the environment and the demo's runs"
 
 $(VENV)/bin/python:
@@ -85,6 +85,7 @@ study: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 format: $(VENV)/installed-test
 	$(RUN) -m ruff format .
