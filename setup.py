@@ -32,8 +32,10 @@ setup(
     package_dir={"tfadv.flags": "flags", "tfadv.tools": "tools"},
     package_data={
         "tfadv": ["py.typed"],
+        "tfadv.export": ["model_card.md.jinja"],
         "tfadv.flags": ["experiments/*.cfg"],
         "tfadv.report": ["page.html.jinja"],
+        "tfadv.text": ["character_classes.json"],
     },
     # The tested ends of these ranges are in WORKSPACE.md.
     install_requires=[
@@ -57,6 +59,8 @@ setup(
         "tensorflow-serving-api>=2.19,<2.22",
         "tensorflow-text>=2.20,<2.22",
         "tqdm>=4.66",
+        # Configs and tokenizer files. PyTorch is not needed.
+        "transformers>=5",
     ],
     extras_require={
         "test": [
@@ -70,7 +74,6 @@ setup(
             # For the study; keras-tuner brings it, too.
             "scipy>=1.11",
             "selenium>=4.20",
-            "transformers>=5",
         ],
         # The independent reference. On Linux plain `pip install torch` brings
         # a CUDA build of several GB; a CPU build is enough.

@@ -16,6 +16,8 @@ import time
 
 from tqdm import tqdm
 
+from tfadv import markdown
+
 PEER = "PyTorch"
 # Our own systems, each with its precision.
 OURS = {"tfadv, float32": "float32", "tfadv, bfloat16": "mixed_bfloat16"}
@@ -300,9 +302,9 @@ def table(columns, rows):
     Returns:
         string.
     """
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[_cell(value) for value in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown.table(
+        columns, [[_cell(value) for value in row] for row in rows]
+    )
 
 
 def _cell(value):

@@ -66,7 +66,7 @@ def write_exports(run_dir, folder):
     import tfadv
     from tfadv.data import movie_reviews
     from tfadv.data.examples import Examples, TextDataset
-    from tfadv.export import saved_model
+    from tfadv.export import checkpoint_folder, saved_model
     from tfadv.training import loop
     from tfadv.training.settings import Settings
 
@@ -82,7 +82,7 @@ def write_exports(run_dir, folder):
     run = tfadv.load(run_dir, precision="float32")
     for precision in ("float32", "bfloat16"):
         saved_model.saved_model(run, folder / "exports", precision)
-    saved_model.transformers_checkpoint(run, folder / "checkpoint")
+    checkpoint_folder.save_checkpoint(run, folder / "checkpoint")
     return reviews.test.texts
 
 

@@ -19,7 +19,6 @@ whose lines are there.
 
 import argparse
 import csv
-import json
 import os
 import pathlib
 import shutil
@@ -35,7 +34,7 @@ from tfadv import files
 from tfadv.runs import methods, run_folder
 
 DATASETS = ["movie_reviews", "sst2"]
-METHODS = list(methods.OBJECTIVES)
+METHODS = list(methods.registered())
 # Where the flagfiles of SST-2 look for their texts.
 SST2 = pathlib.Path("runs/study/sst2/texts")
 SST2_TRAIN, SST2_DEV = 4000, 500
@@ -86,7 +85,7 @@ def main():
         run_all(cells, options)
         output_dir.mkdir(parents=True, exist_ok=True)
         files.write_lines(lines, together(lines, cells))
-    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    rows = files.read_json_lines(lines)
     report = study_report.markdown(rows)
     (output_dir / "report.md").write_text(report, encoding="utf-8")
     print(report)
@@ -216,10 +215,8 @@ def together(path, cells):
         list of dicts, ordered by dataset, method and seed.
     """
     lines = {}
-    if path.exists():
-        for text in path.read_text().splitlines():
-            line = json.loads(text)
-            lines[line["dataset"], line["method"], line["seed"]] = line
+    for line in files.read_json_lines(path, []):
+        lines[line["dataset"], line["method"], line["seed"]] = line
     lines |= {cell: read(*cell) for cell in cells}
     order = {name: i for i, name in enumerate(METHODS)}
     return [
@@ -235,8 +232,8 @@ def folder_of(dataset, method, seed):
 def read(dataset, method, seed):
     """Gathers a run's figures, as a line of runs.jsonl."""
     folder = folder_of(dataset, method, seed)
-    results = json.loads((folder / run_folder.RESULTS).read_text())
-    robustness = json.loads((folder / run_folder.ROBUSTNESS).read_text())
+    results = files.read_json(folder / run_folder.RESULTS)
+    robustness = files.read_json(folder / run_folder.ROBUSTNESS)
     line = {
         "dataset": dataset,
         "method": method,
@@ -257,9 +254,8 @@ def read(dataset, method, seed):
     }
     if "hotflip" in robustness:
         line["hotflip"] = robustness["hotflip"]["accuracy"]
-    path = folder / run_folder.ADVERSARIES
-    if path.exists():
-        texts = [json.loads(text) for text in path.read_text().splitlines()]
+    texts = files.read_json_lines(folder / run_folder.ADVERSARIES, [])
+    if texts:
         line["texts"] = {
             f"{who}_{when}": float(
                 np.mean([t[f"{who}_{when}"] == t["label"] for t in texts])

@@ -4,7 +4,7 @@ import statistics
 
 from scipy import stats
 
-from tfadv.report.tables import Table
+from tfadv.markdown import table
 from tfadv.runs import methods
 
 # Which methods are compared with which, over the same seeds.
@@ -25,10 +25,15 @@ def markdown(rows):
     for name in names:
         of_name = [row for row in rows if row["dataset"] == name]
         parts.append(f"## {name}")
-        parts += [table.markdown() for table in tables(of_name)]
+        parts += tables(of_name)
     if len(names) > 1 and REFERENCE in (values := by_method(rows)):
-        parts += ["## Both", difference_table(values).markdown()]
+        parts += ["## Both", difference_table(values)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def section(title, header, rows, note=""):
+    """Lays out a table with a title and a note."""
+    return f"**{title}**\n\n{table(header, rows)}\n\n{note}".strip()
 
 
 def settings(rows):
@@ -83,7 +88,7 @@ def by_method(rows):
             for row in rows
             if row["method"] == method
         }
-        for method in methods.OBJECTIVES
+        for method in methods.registered()
         if method in there
     }
 
@@ -101,7 +106,7 @@ def accuracy_table(values):
         ]
         for method, runs in values.items()
     ]
-    return Table(
+    return section(
         "Accuracy in %: mean over the seeds (standard deviation)",
         ["method", *columns],
         body,
@@ -133,7 +138,7 @@ def difference_table(values):
         for method in values
         if method != REFERENCE
     ]
-    return Table(
+    return section(
         "Difference from FreeLB in points [95 % interval], p",
         ["method", *columns],
         body,
@@ -156,7 +161,7 @@ def distance_table(values):
         ]
         for method, runs in values.items()
     ]
-    return Table(
+    return section(
         "Between clean and attacked representations",
         ["method", *(f"{key}, epsilon {e}" for key, e in columns)],
         body,
@@ -181,7 +186,7 @@ def text_table(values):
             ]
             changed = _mean([text["changed_tokens"] for text in texts], ".2f")
             body.append([method, *cells, changed])
-    return Table(
+    return section(
         "Accuracy in % on reconstructed texts",
         ["adversaries of", *columns, "tokens changed"],
         body,

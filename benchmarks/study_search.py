@@ -13,15 +13,13 @@ report is of these trials, and of those whose lines are there.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 
 import tqdm
 
-from benchmarks import study
+from benchmarks import study, study_report
 from tfadv import files
-from tfadv.report.tables import Table
 from tfadv.runs import run_folder
 
 SEED = 0
@@ -137,10 +135,8 @@ def together(path, trials):
         list of dicts, in the order of `VARIATIONS`.
     """
     lines = {}
-    if path.exists():
-        for text in path.read_text().splitlines():
-            line = json.loads(text)
-            lines[line["name"], line["dataset"]] = line
+    for line in files.read_json_lines(path, []):
+        lines[line["name"], line["dataset"]] = line
     lines |= {trial: read(*trial) for trial in trials}
     return [
         lines[name, dataset]
@@ -159,8 +155,8 @@ def read(name, dataset):
     """Gathers a trial's figures, as a line of search.jsonl."""
     method, changes = VARIATIONS[name]
     folder = folder_of(name, dataset)
-    results = json.loads((folder / run_folder.RESULTS).read_text())
-    robustness = json.loads((folder / run_folder.ROBUSTNESS).read_text())
+    results = files.read_json(folder / run_folder.RESULTS)
+    robustness = files.read_json(folder / run_folder.ROBUSTNESS)
     return {
         "name": name,
         "dataset": dataset,
@@ -240,13 +236,13 @@ def markdown(rows):
             if row["dataset"] == dataset
         )
         parts.append(
-            Table(
+            study_report.section(
                 f"{dataset}: accuracy in %, cosine",
                 columns,
                 body,
                 f"One run each, seed {SEED}; attacks on the first {count} "
                 "sentences of the dev split.",
-            ).markdown()
+            )
         )
     parts.append(
         "Chosen: "

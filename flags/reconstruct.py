@@ -1,16 +1,22 @@
-"""Flags of text-form adversaries."""
+"""How adversaries become texts."""
 
-from absl import flags
+import dataclasses
 
-EPSILON = flags.DEFINE_float(
-    "epsilon",
-    0.3,
-    "Radius of the ball that the perturbation stays in, in the units of the "
-    "word embeddings.",
-    lower_bound=0.0,
-)
-VICTIM_RUN = flags.DEFINE_string(
-    "victim_run",
-    None,
-    "Folder of another run on the same classes: do its predictions flip too?",
-)
+from tfadv.fields import Group, field
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction(Group):
+    """How adversaries become texts."""
+
+    epsilon: float = field(
+        0.3,
+        "Radius of the ball that the perturbation stays in, in the units of "
+        "the word embeddings.",
+        low=0,
+    )
+    victim_run: str | None = field(
+        None,
+        "Folder of another run on the same classes: do its predictions flip, "
+        "too?",
+    )

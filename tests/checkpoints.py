@@ -214,7 +214,51 @@ def _freelb_case(steps, has_init, has_limit):
     )
 
 
+# Of each family one small model, and what else its config may say, a key at a
+# time; `None` is the model as it is.
+_CONFIG_BASES = {
+    "albert": (albert_config(40, 6, 12, 3, 4, 2, 1, 16, 16, labels=3), 400),
+    "bert": (bert_config(40, 12, 3, 2, 16, 16, labels=3), 500),
+}
+_CONFIG_CHANGES = {
+    None: [None],
+    "vocab_size": [45],
+    "embedding_size": [8],
+    "hidden_size": [18],
+    "num_hidden_layers": [6],
+    "num_hidden_groups": [1],
+    "inner_group_num": [2],
+    "num_attention_heads": [4],
+    "intermediate_size": [20],
+    "max_position_embeddings": [20],
+    "type_vocab_size": [3],
+    "hidden_act": ["leaky_relu", "quick_gelu", "relu", "silu"],
+    "layer_norm_eps": [1e-5, 0.1],
+    "hidden_dropout_prob": [0.3],
+    "attention_probs_dropout_prob": [0.2],
+    "classifier_dropout": [0.4],
+    "classifier_dropout_prob": [0.4],
+}
+
+
+def _config_cases():
+    return [
+        Case(
+            f"{family}_{key}_{value}" if key else family,
+            config | ({key: value} if key else {}),
+            seed,
+            batch=3,
+            tokens=9,
+        )
+        for family, (config, seed) in _CONFIG_BASES.items()
+        for key, values in _CONFIG_CHANGES.items()
+        if key is None or key in config
+        for value in values
+    ]
+
+
 ENCODER_CASES = _encoder_cases()
+CONFIG_CASES = _config_cases()
 FREELB_CASES = [
     _freelb_case(steps, has_init, has_limit)
     for steps in (1, 2, 3, 4)
@@ -411,17 +455,28 @@ def _load_golden(kind):
         return dict(arrays)
 
 
+def activation_inputs():
+    """Numbers near zero, where activations bend, and far out."""
+    far = [-1e4, -40, -15, 15, 40, 1e4]
+    return np.append(np.linspace(-6, 6, 121), far).astype(np.float32)
+
+
+def golden_activations():
+    """The stored results of `torch_reference.activations`."""
+    return _load_golden("activations")
+
+
 def golden(kind, case):
     """The stored results of one case.
 
     Args:
-        kind: `"encoder"` or `"freelb"`, the file to read.
-        case: A case of `ENCODER_CASES` or `FREELB_CASES`.
+        kind: `"encoder"`, `"config"` or `"freelb"`, the file to read.
+        case: A case of `ENCODER_CASES`, `CONFIG_CASES` or `FREELB_CASES`.
 
     Returns:
         A dict of arrays without the case's name in the keys, laid out as
-        `torch_reference.encoder_outputs` or `torch_reference.freelb_outputs`
-        returns it.
+        `torch_reference.encoder_outputs`, `torch_reference.config_outputs` or
+        `torch_reference.freelb_outputs` returns it.
     """
     prefix = f"{case.name}/"
     return {

@@ -100,8 +100,11 @@ def differences(folder, reference):
         return {k: v for k, v in content.items() if k not in times}
 
     def metrics(path):
-        lines = (path / "metrics.jsonl").read_text().splitlines()
-        lines = [json.loads(line) for line in lines]
+        lines = [
+            json.loads(line)
+            for name in ("metrics.jsonl", "updates.jsonl")
+            for line in (path / name).read_text().splitlines()
+        ]
         return [{k: v for k, v in ln.items() if k != "seconds"} for ln in lines]
 
     def best(path):
@@ -135,7 +138,7 @@ def differences(folder, reference):
         }
 
     compare("results.json", results)
-    compare("metrics.jsonl", metrics)
+    compare("metrics.jsonl and updates.jsonl", metrics)
     compare("best weights", best)
     compare("weights, optimizer, banks, metrics", state)
     compare("other files", files)

@@ -25,11 +25,10 @@ import tfadv
 from tests import tiny_run
 from tfadv import replicas
 from tfadv.data import batching
+from tfadv.objectives.settings import ContrastiveSettings
 from tfadv.runs import evaluation as evaluating
-from tfadv.runs import methods
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import backup, callbacks, loop
-from tfadv.training.settings import Settings
 from tfadv.tuning import search as tuning
 
 EXAMPLES = 9
@@ -181,8 +180,8 @@ def reduction(folder, data):
     classifier.compile(keras.optimizers.SGD(0.1), loss)
     try:
         fit(classifier, data)
-    except ValueError as error:
-        return str(error)
+    except tfadv.InputError as error:
+        return error.code
     return ""
 
 
@@ -192,12 +191,13 @@ class CutError(Exception):
 
 def run_settings(folder):
     """Two epochs of 13 updates on two devices, with a sharded bank."""
-    return Settings(
+    contrastive = ContrastiveSettings(
+        num_negatives=20, start_epoch=0.5, bank_sharding=True
+    )
+    return tiny_run.settings(
+        folder,
         method="carl_rar",
-        encoder=str(folder),
-        contrastive=methods.Contrastive(
-            num_negatives=20, start_epoch=0.5, bank_sharding=True
-        ),
+        objectives={"contrastive": contrastive},
         max_length=16,
         epochs=2,
         batch_size=7,

@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 
+from tests import tiny_run
+from tfadv.runs.record import Record
+
 EPSILONS = (0.0, 0.1, 0.4)
 CLASSES = ("negative", "positive")
 # Method and seed -> test accuracy, and accuracy by epsilon.
@@ -24,16 +27,28 @@ def write_all(parent, dataset="movie_reviews"):
     ]
 
 
-def write(folder, method, seed, dataset):
-    """Writes one run's folder with all measurements."""
+def record(method, seed, dataset="movie_reviews", **changes):
+    """The record of a run that was made in Python."""
+    return Record(
+        settings=tiny_run.settings(method=method, seed=seed, **changes),
+        dataset=dataset,
+        label_names=CLASSES,
+        sha256_of_texts="0" * 64,
+    )
+
+
+def write(folder, method, seed, dataset="movie_reviews", **changes):
+    """Writes one run's folder with all measurements.
+
+    Args:
+        folder: path, made.
+        method: string.
+        seed: int; both together are one of `RUNS`.
+        dataset: string.
+        **changes: as those of `tiny_run.settings`.
+    """
     test_accuracy, attacked = RUNS[method, seed]
     folder.mkdir()
-    description = {
-        "format": 2,
-        "method": method,
-        "dataset": dataset,
-        "label_names": CLASSES,
-    }
     results = {
         "method": method,
         "dev_accuracy": 0.8,
@@ -48,6 +63,15 @@ def write(folder, method, seed, dataset):
         terms |= {"classification_loss": 0.4, "reconstruction_loss": 1.0}
     metrics = [
         {"epoch": epoch, **terms, "val_accuracy": 0.7} for epoch in (1, 2)
+    ]
+    updates = [
+        {
+            "update": 3 * i,
+            "epoch": i / 5,
+            **{key: value + 1 / i for key, value in terms.items()},
+            "accuracy": 0.5 + i / 30,
+        }
+        for i in range(1, 11)
     ]
     robustness = {
         "examples": 30,
@@ -75,13 +99,13 @@ def write(folder, method, seed, dataset):
         attacked=clean + noise * np.reshape(EPSILONS, [-1, 1, 1]),
     )
     for name, content in (
-        ("run.json", description),
+        ("settings.json", record(method, seed, dataset, **changes).to_dict()),
         ("results.json", results),
         ("robustness.json", robustness),
     ):
         (folder / name).write_text(json.dumps(content))
-    (folder / "flags.cfg").write_text(f"--method={method}\n--seed={seed}\n")
     write_lines(folder / "metrics.jsonl", metrics)
+    write_lines(folder / "updates.jsonl", updates)
     write_lines(
         folder / "hotflip.jsonl",
         [

@@ -18,7 +18,7 @@ from tfadv.errors import InputError
 from tfadv.flags import data as data_flags
 from tfadv.report import runs
 from tfadv.runs import prediction, run_folder
-from tfadv.sources import checkpoint
+from tfadv.sources.checkpoint import Checkpoint
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.tuning import search_folder
 
@@ -95,7 +95,10 @@ def read_flagfile(path):
 
 
 def read_config(path):
-    checkpoint.family(checkpoint.read_config(path.parent))
+    checkpoint = Checkpoint(path.parent)
+    assert checkpoint.family
+    if not checkpoint.is_keras_hub:
+        assert checkpoint.config
 
 
 def a_report_run(folder):

@@ -16,7 +16,7 @@ LAYERS = (
     {"runs"},
     {"update", "robustness"},
     {"objectives", "data", "encoders", "text"},
-    {"sources"},
+    {"sources", "losses"},
     {"replicas", "files"},
     {"adversaries"},
     {"fields", "log", "markdown", "startup"},

@@ -58,7 +58,7 @@ def test_evaluation_is_that_of_one_device_and_losses_must_be_means():
     found = answer("tests.replica_checks", "evaluation", "reduction")
     for name, gap in found["evaluation"].items():
         assert gap < 1e-6, name
-    assert "must have the reduction sum_over_batch_size" in found["reduction"]
+    assert found["reduction"] == "loss-not-a-mean"
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ pytest.importorskip("transformers")
 from tests import torch_reference  # noqa: E402
 
 ENCODER_CASES = checkpoints.ENCODER_CASES
+CONFIG_CASES = checkpoints.CONFIG_CASES
 FREELB_CASES = checkpoints.FREELB_CASES
 LIMITED_CASES = [case for case in FREELB_CASES if case.max_norm]
 
@@ -89,7 +90,9 @@ def small_case():
 
 
 @pytest.mark.parametrize(
-    "case", ENCODER_CASES + FREELB_CASES, ids=lambda case: case.name
+    "case",
+    ENCODER_CASES + CONFIG_CASES + FREELB_CASES,
+    ids=lambda case: case.name,
 )
 def test_hand_written_shapes_are_those_of_the_pytorch_model(case):
     state = torch_reference.load_model(case).state_dict()
@@ -114,7 +117,11 @@ def test_written_checkpoint_loads_into_transformers(tmp_path):
 
 
 def test_no_golden_results_belong_to_a_case_that_is_gone():
-    for kind, cases in (("encoder", ENCODER_CASES), ("freelb", FREELB_CASES)):
+    for kind, cases in (
+        ("encoder", ENCODER_CASES),
+        ("config", CONFIG_CASES),
+        ("freelb", FREELB_CASES),
+    ):
         names = [case.name for case in cases]
         assert len(set(names)) == len(names)
         with np.load(checkpoints.GOLDEN_FOLDER / f"{kind}.npz") as arrays:
@@ -126,6 +133,20 @@ def test_live_encoder_equals_golden(case):
     assert_same(
         torch_reference.encoder_outputs(case),
         checkpoints.golden("encoder", case),
+    )
+
+
+@pytest.mark.parametrize("case", CONFIG_CASES, ids=lambda case: case.name)
+def test_live_config_equals_golden(case):
+    assert_same(
+        torch_reference.config_outputs(case), checkpoints.golden("config", case)
+    )
+
+
+def test_live_activations_equal_golden():
+    x = checkpoints.activation_inputs()
+    assert_same(
+        torch_reference.activations(x), checkpoints.golden_activations()
     )
 
 

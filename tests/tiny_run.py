@@ -1,11 +1,14 @@
 """A dataset and an encoder on which training takes a second."""
 
+import dataclasses
 import io
 
 import numpy as np
 
 from tests import checkpoints
 from tfadv.data.examples import Examples, TextDataset
+from tfadv.runs.record import Record
+from tfadv.runs.settings import Settings
 
 WORDS = ["good", "bad", "the", "film", "is", "a", "plot", "dull", "fine"]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -93,3 +96,32 @@ def write_all(folder):
     splits = dataset()
     for split in ("train", "dev", "test"):
         write_csv(folder / f"{split}.csv", getattr(splits, split))
+
+
+def changed(settings, **changes):
+    """Changes settings by the names of their fields, nested ones included."""
+    for group in ("encoder", "optimization"):
+        values = getattr(settings, group)
+        names = {item.name for item in dataclasses.fields(values)}
+        own = {n: changes.pop(n) for n in names & changes.keys()}
+        if own:
+            changes[group] = dataclasses.replace(values, **own)
+    if "method" in changes:
+        # Those of another method are none of this one's.
+        changes.setdefault("objectives", {})
+    return dataclasses.replace(settings, **changes)
+
+
+def settings(encoder="all-minilm-l6-v2", **changes):
+    """Makes settings of an encoder's folder, as `changed` takes the others."""
+    return changed(Settings(), name=str(encoder), **changes)
+
+
+def record(encoder="all-minilm-l6-v2", label_names=("bad", "good"), **changes):
+    """Makes the record of a run on these sentences."""
+    return Record(
+        settings(encoder, **changes),
+        dataset="tiny",
+        label_names=tuple(label_names),
+        special_ids=(0, 1, 2, 3, 4),
+    )

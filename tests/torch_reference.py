@@ -55,6 +55,60 @@ def encoder_outputs(case, dtype=torch.float32):
     }
 
 
+# What is dropped: of the embeddings, of attention's probabilities, of the
+# outputs of attention and of the feed-forward layers, of the classifier's input.
+_DROPOUTS = {
+    "albert": (
+        "albert.embeddings.dropout",
+        "{layer}.attention.attention_dropout",
+        "{layer}.attention.output_dropout",
+        # transformers makes this one and does not call it; Google's original
+        # does, and so do we.
+        "{layer}.dropout",
+        "dropout",
+    ),
+    "bert": (
+        "bert.embeddings.dropout",
+        "{layer}.attention.self.dropout",
+        "{layer}.attention.output.dropout",
+        "{layer}.output.dropout",
+        "dropout",
+    ),
+}
+_LAYERS = {
+    "albert": "albert.encoder.albert_layer_groups.0.albert_layers.0",
+    "bert": "bert.encoder.layer.0",
+}
+
+
+def config_outputs(case):
+    """What a config makes of a case: its outputs and its dropout rates.
+
+    Returns:
+        The dict of `encoder_outputs`, and `dropout_rates`, five numbers.
+    """
+    modules = dict(load_model(case).named_modules())
+    layer = _LAYERS[case.family]
+    rates = [
+        modules[name.format(layer=layer)].p for name in _DROPOUTS[case.family]
+    ]
+    return {**encoder_outputs(case), "dropout_rates": np.array(rates)}
+
+
+def activations(x):
+    """What transformers' activations make of a float32 array.
+
+    Returns:
+        A dict from names to arrays. Left out are those with weights.
+    """
+    from transformers.activations import ACT2FN
+
+    functions = {n: ACT2FN[n] for n in ACT2FN if n not in ("prelu", "xielu")}
+    return {
+        name: f(torch.from_numpy(x)).numpy() for name, f in functions.items()
+    }
+
+
 def perturbed_loss(model, inputs, labels, delta):
     """Mean cross-entropy with `delta` added to the word embeddings.
 

@@ -14,16 +14,26 @@ _HOMES = {
     "Encoder": "encoders.encoder",
     "FreeLB": "adversaries.freelb",
     "InputError": "errors",
+    "Method": "runs.methods",
+    "Objective": "objectives.objective",
     "ReconstructionObjective": "objectives.reconstruction",
+    "Settings": "runs.settings",
     "Tokenizer": "text.tokenizer",
     "load": "runs.opening",
     "pgd_attack": "adversaries.pgd",
+    "register_method": "runs.methods",
+    "register_objective": "objectives.registry",
+    "train": "training.loop",
 }
+# Modules that are public, too: name -> home.
+_MODULES = {"optimizers": "training.optimizers"}
 
 __all__ = sorted(_HOMES)
 
 
 def __getattr__(name):
+    if name in _MODULES:
+        return importlib.import_module(f"tfadv.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module 'tfadv' has no attribute '{name}'")
     home = importlib.import_module(f"tfadv.{_HOMES[name]}")
@@ -31,4 +41,4 @@ def __getattr__(name):
 
 
 def __dir__():
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, *_MODULES])

@@ -2,6 +2,9 @@
 
 import re
 
+# An argument's name, or the path of a setting.
+_NAMES = re.compile(r"`([a-z_][a-z0-9_.]*)`")
+
 
 class InputError(ValueError):
     """Bad input: a file, an argument or a folder is not as it must be.
@@ -47,15 +50,56 @@ class InputError(ValueError):
         self.value = value
         super().__init__(code, problem, remedy)
 
+    def blaming(self, argument, value=None):
+        """Returns the same error for another argument.
+
+        Args:
+            argument: string, as in the constructor.
+            value: the argument's value.
+
+        Returns:
+            `InputError`.
+        """
+        return InputError(
+            self.code,
+            self.problem,
+            self.remedy,
+            argument=argument,
+            value=value,
+        )
+
+    def renamed(self, names):
+        """Returns the same error with other names for arguments.
+
+        Args:
+            names: dict of strings. An argument that it lacks keeps its name.
+
+        Returns:
+            `InputError`.
+        """
+
+        def rename(text):
+            return _NAMES.sub(lambda m: f"`{names.get(m[1], m[1])}`", text)
+
+        return InputError(
+            self.code,
+            rename(self.problem),
+            rename(self.remedy),
+            argument=names.get(self.argument, self.argument),
+            value=self.value,
+        )
+
     def __str__(self):
         return self.message(lambda name: f"`{name}`")
 
-    def message(self, shown):
+    def message(self, shown, show_value=repr):
         """Writes the message.
 
         Args:
             shown: callable that takes an argument's name and returns how to
                 show it.
+            show_value: callable that takes the argument's value and returns
+                how to show it.
 
         Returns:
             string, one line.
@@ -64,12 +108,10 @@ class InputError(ValueError):
         if self.argument is not None:
             where = shown(self.argument)
             if self.value is not None:
-                where += f"={self.value!r}"
+                where += f"={show_value(self.value)}"
             where += ": "
         parts = [part for part in (self.problem, self.remedy) if part]
-        text = re.sub(
-            r"`([a-z_][a-z0-9_.]*)`", lambda m: shown(m[1]), "; ".join(parts)
-        )
+        text = _NAMES.sub(lambda m: shown(m[1]), "; ".join(parts))
         return " ".join((where + text).split())
 
 

@@ -7,6 +7,7 @@ its `settings.json`, and Python its checks.
 
 import dataclasses
 import math
+import os
 import types
 import typing
 
@@ -25,6 +26,8 @@ class Setting:
         low: number, the smallest value allowed, or `None`.
         above: number that values must exceed, or `None`.
         high: number, the largest value allowed, or `None`.
+        none: string, what the command line calls `None`, where that is a
+            choice of its own; `None` where it means that nothing is given.
     """
 
     help: str
@@ -33,6 +36,7 @@ class Setting:
     low: float | None = None
     above: float | None = None
     high: float | None = None
+    none: str | None = None
 
 
 def field(default, help, **options):
@@ -135,7 +139,7 @@ class Group:
         values = {}
         for name, value in content.items():
             kind = types_of[name]
-            if isinstance(value, dict) and _is_group(kind):
+            if isinstance(value, dict) and is_group(kind):
                 value = kind.from_dict(value)
             values[name] = value
         return cls(**values)
@@ -157,7 +161,7 @@ def flags_of(kind, path="", prefix=""):
     types_of = typing.get_type_hints(kind)
     for item in dataclasses.fields(kind):
         of_type = types_of[item.name]
-        if _is_group(of_type):
+        if is_group(of_type):
             inner = prefix + item.metadata.get("flag_prefix", "")
             found |= flags_of(of_type, f"{path}{item.name}.", inner)
             continue
@@ -168,7 +172,8 @@ def flags_of(kind, path="", prefix=""):
     return found
 
 
-def _is_group(kind):
+def is_group(kind) -> bool:
+    """Tells whether a field's type is a group of settings."""
     return isinstance(kind, type) and issubclass(kind, Group)
 
 
@@ -199,6 +204,19 @@ def _checked(name, value, kind, setting):
     kind, optional = options_of(kind)
     if value is None and optional:
         return None
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, tuple | list):
+            raise InputError(
+                "wrong-type",
+                f"expected several values, received {type(value).__name__}",
+                "give a list of them",
+                argument=name,
+                value=value,
+            )
+        kind = typing.get_args(kind)[0]
+        return tuple(_checked(name, item, kind, setting) for item in value)
+    if kind is str and isinstance(value, os.PathLike):
+        return os.fspath(value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
@@ -228,7 +246,7 @@ def _checked(name, value, kind, setting):
     if kind in (int, float) and not _within(value, setting):
         raise InputError(
             "out-of-range",
-            f"expected {bounds(setting)}",
+            f"expected {bounds(setting, kind)}",
             "give such a number",
             argument=name,
             value=value,
@@ -246,24 +264,51 @@ def _within(value, setting):
     )
 
 
-def bounds(setting):
+def by_path(content: dict, path: str = "") -> dict:
+    """Lists the values in nested dicts by their paths.
+
+    Args:
+        content: dict, such as `Group.to_dict` returns it.
+        path: string, put before the names.
+
+    Returns:
+        dict.
+
+    Example:
+
+    ```python
+    by_path({"adversary": {"steps": 3}})  # {"adversary.steps": 3}
+    ```
+    """
+    found = {}
+    for name, value in content.items():
+        if isinstance(value, dict):
+            found |= by_path(value, f"{path}{name}.")
+        else:
+            found[path + name] = value
+    return found
+
+
+def bounds(setting: Setting, kind: type = float) -> str:
     """Says in words which numbers a setting allows.
 
     Args:
         setting: `Setting`.
+        kind: `int` or `float`.
 
     Returns:
         string, such as `"a number greater than 0"`.
     """
-    words = []
-    if setting.low is not None:
-        words.append(f"of at least {setting.low:g}")
-    if setting.above is not None:
-        words.append(f"greater than {setting.above:g}")
-    if setting.high is not None:
-        words.append(f"of at most {setting.high:g}")
-    return (
-        " and ".join([f"a number {words[0]}", *words[1:]])
-        if words
-        else ("a finite number")
-    )
+    words = [
+        f"{word} {bound:,}"
+        for word, bound in (
+            ("of at least", setting.low),
+            ("greater than", setting.above),
+            ("of at most", setting.high),
+        )
+        if bound is not None
+    ]
+    noun = "a whole number" if kind is int else "a number"
+    if not words:
+        return noun if kind is int else "a finite number"
+    return f"{noun} {' and '.join(words)}"

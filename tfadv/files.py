@@ -6,15 +6,18 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterable, Sequence
 
 from tfadv.errors import InputError
 
 # A file is written under this name first, then renamed: it is whole or absent.
 PARTIAL = "partial."
 
+Path = str | os.PathLike
+
 
 @contextlib.contextmanager
-def claimed(folder):
+def claimed(folder: Path):
     """Makes a folder, and keeps other processes from training in it.
 
     Args:
@@ -34,9 +37,11 @@ def claimed(folder):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise InputError(
-            f"--output_dir={folder}: another process trains in this folder; "
-            "let it end, or give another one"
+        raise _refused(
+            folder,
+            "folder-in-use",
+            "another process trains in this folder",
+            "let it end, or give another one",
         ) from None
     except OSError:
         # Some file systems of networks have no such locks.
@@ -47,7 +52,7 @@ def claimed(folder):
         os.close(descriptor)
 
 
-def check_content(folder, allowed):
+def check_content(folder: Path, allowed: Sequence[str]) -> list[str]:
     """Refuses an output folder that holds other files than it may.
 
     Args:
@@ -67,14 +72,16 @@ def check_content(folder, allowed):
     found = sorted(path.name for path in folder.iterdir())
     others = [n for n in found if n.removeprefix(PARTIAL) not in allowed]
     if others:
-        raise InputError(
-            f"--output_dir={folder}: the folder is in use, it holds "
-            f"{', '.join(others[:5])}; give a new or an empty folder"
+        raise _refused(
+            folder,
+            "other-files",
+            f"the folder is in use, it holds {', '.join(others[:5])}",
+            "give a new or an empty folder",
         )
     return found
 
 
-def check_is_folder(folder):
+def check_is_folder(folder: Path) -> None:
     """Refuses an output folder that is a file, or would lie below one."""
     folder = pathlib.Path(folder)
     for path in (folder, *folder.parents):
@@ -82,13 +89,15 @@ def check_is_folder(folder):
             return
         # So has a link to nothing.
         if os.path.lexists(path):
-            raise InputError(
-                f"--output_dir={folder}: cannot write there, expected a "
-                f"folder, found a file at {path}; give another path"
+            raise _refused(
+                folder,
+                "not-a-folder",
+                f"expected a folder to write to, found a file at {path}",
+                "give another path",
             )
 
 
-def empty(folder):
+def empty(folder: Path) -> None:
     """Deletes all that a folder holds."""
     for path in pathlib.Path(folder).iterdir():
         if path.is_dir():
@@ -97,7 +106,7 @@ def empty(folder):
             path.unlink()
 
 
-def check_results(paths, overwrite):
+def check_results(paths: Sequence[pathlib.Path], overwrite: bool) -> None:
     """Refuses to write over results.
 
     Args:
@@ -110,22 +119,55 @@ def check_results(paths, overwrite):
     for path in paths:
         check_is_folder(path.parent)
         if path.exists() and not overwrite:
-            raise InputError(
-                f"{path} is there already; give --overwrite to replace it, or "
-                "another --output_dir"
+            raise _refused(
+                path.parent,
+                "results-exist",
+                f"the folder holds {path.name} already",
+                "give `overwrite` to replace it, or another folder",
             )
 
 
-def unwritable(folder, error):
+@contextlib.contextmanager
+def writing_to(folder: Path):
+    """Makes a folder and says what is wrong where it cannot be written.
+
+    Args:
+        folder: path; need not exist.
+
+    Raises:
+        InputError: with code `"unwritable"`.
+
+    Example:
+
+    ```python
+    with files.writing_to("results"):
+        files.write_json("results/evaluation.json", measured)
+    ```
+    """
+    try:
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(folder: Path, error: Exception) -> InputError:
     """Returns the `InputError` for a folder that cannot be written."""
-    return InputError(
-        f"--output_dir={folder}: cannot write there "
-        f"({getattr(error, 'strerror', None) or error}); free space, see to "
-        "the permissions, or give another folder"
+    return _refused(
+        folder,
+        "unwritable",
+        f"cannot write there ({getattr(error, 'strerror', None) or error})",
+        "free space, see to the permissions, or give another folder",
     )
 
 
-def sync(path):
+def _refused(folder, code, problem, remedy):
+    return InputError(
+        code, problem, remedy, argument="output_dir", value=str(folder)
+    )
+
+
+def sync(path: Path) -> None:
     """Sees a file, or a folder's list of names, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -134,7 +176,7 @@ def sync(path):
         os.close(descriptor)
 
 
-def read_json(path, missing=None):
+def read_json(path: Path, missing: object = None):
     """Reads a JSON file.
 
     Args:
@@ -148,9 +190,29 @@ def read_json(path, missing=None):
         InputError: with code `"no-such-file"`, or `"bad-json"` where it cannot
             be read or holds no JSON.
     """
+    return _read(path, json.loads, missing)
+
+
+def read_json_lines(path, missing=None):
+    """Reads a JSON Lines file.
+
+    Args, Raises: as those of `read_json`.
+
+    Returns:
+        List of what the lines hold; empty lines are left out.
+    """
+    return _read(
+        path,
+        # Not `splitlines`, which breaks texts at rarer signs, too.
+        lambda text: [json.loads(line) for line in text.split("\n") if line],
+        missing,
+    )
+
+
+def _read(path, parse, missing):
     path = pathlib.Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         if missing is not None:
             return missing
@@ -167,24 +229,24 @@ def read_json(path, missing=None):
         ) from error
 
 
-def write_json(path, content):
+def write_json(path: Path, content: object) -> None:
     """Writes a JSON file as a whole or not at all."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     write_text(path, text)
 
 
-def write_lines(path, lines):
+def write_lines(path: Path, lines: Iterable) -> None:
     """Writes a JSON Lines file as a whole or not at all."""
     dumped = [json.dumps(line, ensure_ascii=False) + "\n" for line in lines]
     write_text(path, "".join(dumped))
 
 
-def write_text(path, text):
+def write_text(path: Path, text: str) -> None:
     """Writes a text file as a whole or not at all."""
     write_bytes(path, text.encode())
 
 
-def write_bytes(path, content):
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file as a whole or not at all."""
     path = pathlib.Path(path)
     partial = path.with_name(PARTIAL + path.name)

@@ -33,7 +33,11 @@ def strategy(name):
     """
     if name not in STRATEGIES:
         raise InputError(
-            f"--strategy={name}: choose one of {', '.join(STRATEGIES)}"
+            "not-a-choice",
+            f"expected one of {', '.join(STRATEGIES)}",
+            "choose one of them",
+            argument="strategy",
+            value=name,
         )
     if name == "none":
         return tf.distribute.get_strategy()
@@ -45,10 +49,13 @@ def strategy(name):
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"--strategy=multi_worker: the workers did not find together "
-            f"({reason}); see that the addresses in TF_CONFIG are right and "
-            "that all workers run, and give --data_dir instead of a dataset "
-            "that TensorFlow Datasets loads"
+            "workers-not-connected",
+            f"the workers did not find each other ({reason})",
+            "check that the addresses in TF_CONFIG are right and that all "
+            "workers run, and give `data_dir` instead of a dataset that "
+            "TensorFlow Datasets loads",
+            argument="strategy",
+            value=name,
         ) from error
 
 
@@ -64,10 +71,6 @@ def _made(kind):
 
 def _check_tf_config():
     text = os.environ.get("TF_CONFIG", "")
-    expected = (
-        'expected TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
-        '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\''
-    )
     try:
         config = json.loads(text)
         workers = config["cluster"]["worker"]
@@ -77,8 +80,13 @@ def _check_tf_config():
         right = False
     if not right:
         raise InputError(
-            f"--strategy=multi_worker: {expected}, with another index on "
-            f"every machine; found {text[:200]!r}"
+            "wrong-tf-config",
+            'expected TF_CONFIG=\'{"cluster": {"worker": ["host0:2222", '
+            '"host1:2222"]}, "task": {"type": "worker", "index": 0}}\', found '
+            f"{text[:200]!r}",
+            "set it on every machine, with another index each",
+            argument="strategy",
+            value="multi_worker",
         )
 
 
@@ -88,7 +96,7 @@ def is_chief():
     return resolver is None or not resolver.task_id
 
 
-def told_by_chief(value):
+def broadcast_from_chief(value):
     """Returns the chief's whole number on all workers.
 
     Args:
@@ -235,120 +243,155 @@ def log_sum(values):
     return tf.reduce_logsumexp(total(tf.pad(values[None], paddings)), axis=0)
 
 
-class Share:
-    """One replica's share of a global batch.
-
-    A batch need not split evenly, and a replica may get none of it: then it
-    computes on one row of zeros that counts nothing.
+def gather(values):
+    """Collects the rows of all replicas, in the replicas' order.
 
     Args:
-        rows: int scalar tensor: the rows that this replica has.
+        values: tensor or nested structure of tensors of shape `[rows, ...]`,
+            of equal shapes on all replicas.
+
+    Returns:
+        The same structure, of shape `[replicas * rows, ...]`. Gradients flow
+        back from all replicas to the one that a row comes from.
+    """
+    if alone():
+        return values
+
+    def among_zeros(value):
+        value = tf.convert_to_tensor(value)
+        rows = tf.shape(value)[0]
+        before, after = number() * rows, (count() - 1 - number()) * rows
+        inner = [[0, 0]] * (value.shape.rank - 1)
+        return tf.pad(value, [[before, after], *inner])
+
+    return total(tf.nest.map_structure(among_zeros, values))
+
+
+def own_rows(values):
+    """Takes this replica's rows out of what `gather` has collected.
+
+    Args:
+        values: tensor of shape `[replicas * rows, ...]`.
+
+    Returns:
+        tensor of shape `[rows, ...]`.
+    """
+    if alone():
+        return values
+    rows = tf.shape(values)[0] // count()
+    return values[number() * rows : (number() + 1) * rows]
+
+
+class Share:
+    """One replica's share of a global batch, as long as every other one.
+
+    A batch need not split evenly, and a replica may get none of it. So all
+    shares are filled up with rows of zeros to the length of the longest one.
+    These rows have weight 0, which makes them no examples.
+
+    Args:
+        rows: int scalar tensor: the rows of the batch that this replica has.
 
     Attributes:
-        rows: as given.
-        first: int scalar, the position of the first row in the global batch.
-        total: int scalar, the number of rows in the global batch.
         examples: the examples that this replica's means count for, so that
-            those of all replicas together count for `total`.
+            those of all replicas together count for the global batch.
 
     Example:
 
     ```python
     share = Share(tf.shape(y)[0])
-    x, y = share.padded((x, y))
-    weights = share.weights()
-    loss = tf.reduce_mean(losses(x, y) * weights)
+    x, y = share.filled((x, y))
+    loss = tf.reduce_mean(losses(x, y) * share.weights())
     # The mean of this over the replicas is the mean of the global batch.
     ```
     """
 
     def __init__(self, rows):
-        self.rows = rows
         self._alone = alone()
         if self._alone:
-            self.first, self.total, self.examples = 0, rows, rows
+            self.examples = rows
             return
-        counts = total(tf.one_hot(number(), count(), dtype=tf.int32) * rows)
-        self.first = tf.reduce_sum(counts[: number()])
-        self.total = tf.reduce_sum(counts)
-        self.examples = tf.cast(self.total, tf.float32) / count()
+        # How many rows of the batch each replica has.
+        self._counts = total(
+            tf.one_hot(number(), count(), dtype=tf.int32) * rows
+        )
+        self._rows = tf.maximum(tf.reduce_max(self._counts), 1)
+        self._total = tf.reduce_sum(self._counts)
+        self.examples = tf.cast(self._total, tf.float32) / count()
 
-    def padded(self, values):
-        """Fills up a structure of tensors, where this replica has no rows."""
+    def filled(self, values):
+        """Fills up rows of the batch to the length of every share.
+
+        Args:
+            values: nested structure of tensors of shape `[rows, ...]`, or of
+                `None`, which stays.
+        """
         if self._alone:
             return values
-        missing = self._padded_rows() - self.rows
 
         def fill(value):
+            if value is None:
+                return None
             value = tf.convert_to_tensor(value)
-            paddings = [[0, missing], *[[0, 0]] * (value.shape.rank - 1)]
-            return tf.pad(value, paddings)
+            missing = self._rows - tf.shape(value)[0]
+            inner = [[0, 0]] * (value.shape.rank - 1)
+            return tf.pad(value, [[0, missing], *inner])
 
         return tf.nest.map_structure(fill, values)
 
-    def real(self, values):
-        """Cuts off, in a structure of tensors, what `padded` has added."""
-        if self._alone:
-            return values
-        return tf.nest.map_structure(lambda v: v[: self.rows], values)
-
     def weights(self, sample_weight=None):
-        """Weighs examples for means over this replica's padded rows.
+        """Weighs rows for means over this replica's share.
 
         Args:
-            sample_weight: tensor of shape `[rows]` or `[rows, 1]`, or `None`.
+            sample_weight: tensor of shape `[filled rows]` or `[filled rows,
+                1]`, or `None`.
 
         Returns:
-            float32 tensor of shape `[padded rows]`: with it, the average of
+            float32 tensor of shape `[filled rows]`: with it, the average of
             the replicas' means is the mean over the global batch. With one
             replica `sample_weight` as it is.
         """
         if self._alone:
             return sample_weight
-        rows = self._padded_rows()
-        weight = tf.cast(rows, tf.float32) / self.examples
-        weights = tf.where(tf.range(rows) < self.rows, weight, 0.0)
+        weight = tf.cast(self._rows, tf.float32) / self.examples
+        real = tf.range(self._rows) < self._counts[number()]
+        weights = tf.where(real, weight, 0.0)
         if sample_weight is not None:
-            sample_weight = tf.reshape(sample_weight, [self.rows])
-            weights *= self.padded(tf.cast(sample_weight, tf.float32))
+            sample_weight = tf.reshape(sample_weight, [self._rows])
+            weights *= tf.cast(sample_weight, tf.float32)
         return weights
 
     def gather(self, values):
-        """Collects the rows of all replicas, in the replicas' order.
+        """Collects the rows of the global batch, without what fills it up.
 
         Args:
-            values: structure of tensors of shape `[rows, ...]`, or padded.
+            values: nested structure of tensors of shape `[filled rows, ...]`.
 
         Returns:
-            The same structure, of shape `[total, ...]`. Gradients flow back
-            from all replicas to the one that a row comes from.
+            The same structure, of shape `[global batch, ...]`.
         """
         if self._alone:
             return values
-        return total(self.place(values))
+        real = tf.reshape(tf.sequence_mask(self._counts, self._rows), [-1])
+        return tf.nest.map_structure(
+            lambda value: tf.boolean_mask(value, real), gather(values)
+        )
 
-    def place(self, values):
-        """Puts rows where they are in the global batch, among zeros."""
+    def own_rows(self, values):
+        """Takes this replica's rows out of those of the global batch.
+
+        Args:
+            values: tensor of shape `[global batch, ...]`.
+
+        Returns:
+            tensor of shape `[filled rows, ...]`; what fills it up is any rows
+            of the batch.
+        """
         if self._alone:
             return values
-        rest = self.total - self.first - self.rows
-
-        def place(value):
-            value = tf.convert_to_tensor(value)[: self.rows]
-            inner = [[0, 0]] * (value.shape.rank - 1)
-            return tf.pad(value, [[self.first, rest], *inner])
-
-        return tf.nest.map_structure(place, values)
-
-    def own(self, values):
-        """Takes this replica's padded rows out of `[total, ...]`."""
-        if self._alone:
-            return values
-        index = self.first + tf.range(self._padded_rows())
-        return tf.gather(values, tf.minimum(index, self.total - 1))
-
-    def _padded_rows(self):
-        return tf.maximum(self.rows, 1)
+        first = tf.reduce_sum(self._counts[: number()])
+        index = first + tf.range(self._rows)
+        return tf.gather(values, tf.minimum(index, self._total - 1))
 
 
 @contextlib.contextmanager

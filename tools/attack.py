@@ -7,83 +7,82 @@ representations.npz and, for HotFlip, hotflip.jsonl with the adversaries.
   python -m tools.attack --run_dir=runs/freelb --epsilons=0.05,0.1,0.2
 """
 
-import functools
 import io
-import pathlib
 
 import tfadv
 from tfadv import command_line, startup
-from tfadv.flags import attack, data, output, robustness, run
+from tfadv.data.settings import DataSettings
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
+from tfadv.flags.robustness import Robustness
+from tfadv.flags.run import TrainedRun
+from tfadv.robustness.settings import AttackSettings
 
 
-def main():
+def main(
+    trained: TrainedRun,
+    data: DataSettings,
+    robustness: Robustness,
+    attack: AttackSettings,
+    output: Output,
+) -> None:
     """Opens the run, reads the split, attacks, writes."""
     from tfadv import files
     from tfadv.runs import run_folder
 
-    folder = pathlib.Path(run.RUN_DIR.value)
-    description = run_folder.read_description(folder)
-    output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
-    files.check_results(
-        [output_dir / run_folder.ROBUSTNESS], output.OVERWRITE.value
-    )
-    data.default_to_run(folder)
-    name, examples = data.load_split(
-        run.SPLIT.value, description["label_names"]
-    )
+    record = run_folder.read_record(trained.run_dir)
+    folder = output.folder(trained.run_dir)
+    files.check_results([folder / run_folder.ROBUSTNESS], output.overwrite)
+    name, examples = trained.load_split(data, record)
     examples = attack.first(examples)
 
     startup.import_tensorflow()
     import numpy as np
-    import tqdm
 
     from tfadv.robustness.hotflip import HotFlip
     from tfadv.robustness.measure import measure, table
 
-    trained = tfadv.load(folder)
+    run = tfadv.load(trained.run_dir)
     results, representations = measure(
-        trained,
+        run,
         examples,
-        robustness.epsilons(),
-        # No bars where nobody watches: stderr is for errors.
-        progress=functools.partial(tqdm.tqdm, disable=None),
-        **attack.settings(),
+        sorted(set(robustness.epsilons)),
+        **attack.arguments(),
     )
     results = {
-        "run_dir": str(folder),
-        "method": description["method"],
+        "run_dir": trained.run_dir,
+        "method": record.settings.method,
         "dataset": name,
-        "split": run.SPLIT.value,
+        "split": trained.split_or_test,
         **results,
     }
     flips = []
-    if robustness.HOTFLIP_WORDS.value:
-        hotflip = HotFlip(trained, robustness.HOTFLIP_WORDS.value)
-        flips = hotflip.attack(
-            examples,
-            progress=lambda batches, total: tqdm.tqdm(
-                batches, "HotFlip", total=total, disable=None
-            ),
-        )
+    if robustness.hotflip_words:
+        hotflip = HotFlip(run, robustness.hotflip_words)
+        flips = hotflip.attack(examples)
         results["hotflip"] = hotflip.summary(flips)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
+    with files.writing_to(folder):
         file = io.BytesIO()
         np.savez_compressed(file, **representations)
-        files.write_bytes(
-            output_dir / run_folder.REPRESENTATIONS, file.getvalue()
-        )
+        files.write_bytes(folder / run_folder.REPRESENTATIONS, file.getvalue())
         if flips:
-            files.write_lines(output_dir / run_folder.HOTFLIP, flips)
-        files.write_json(output_dir / run_folder.ROBUSTNESS, results)
-    except OSError as error:
-        raise files.unwritable(output_dir, error) from error
+            files.write_lines(folder / run_folder.HOTFLIP, flips)
+        files.write_json(folder / run_folder.ROBUSTNESS, results)
     print(table(results))
 
 
-def start():
+def start() -> None:
     """Starts the binary."""
-    command_line.run(main, [run, data, robustness, attack, output])
+    command_line.run(
+        main,
+        [
+            Flags(TrainedRun, required=["run_dir"]),
+            Flags(DataSettings),
+            Flags(Robustness),
+            Flags(AttackSettings),
+            Flags(Output),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -8,58 +8,52 @@ Writes evaluation.json: accuracy, loss, number of examples, confusion matrix.
 """
 
 import json
-import pathlib
 import sys
 
 import tfadv
 from tfadv import command_line, startup
-from tfadv.flags import data, output, run
+from tfadv.data.settings import DataSettings
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
+from tfadv.flags.run import TrainedRun
 
 
-def main():
+def main(trained: TrainedRun, data: DataSettings, output: Output) -> None:
     """Opens the run, reads the split, measures, writes."""
     from tfadv import files
     from tfadv.runs import run_folder
 
-    folder = pathlib.Path(run.RUN_DIR.value)
-    description = run_folder.read_description(folder)
-    output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
-    path = output_dir / run_folder.EVALUATION
-    files.check_results([path], output.OVERWRITE.value)
-    data.default_to_run(folder)
-    name, examples = data.load_split(
-        run.SPLIT.value, description["label_names"]
-    )
+    record = run_folder.read_record(trained.run_dir)
+    path = output.folder(trained.run_dir) / run_folder.EVALUATION
+    files.check_results([path], output.overwrite)
+    name, examples = trained.load_split(data, record)
 
     startup.import_tensorflow()
     from tfadv.data import batching
     from tfadv.runs import evaluation
 
-    trained = tfadv.load(folder)
-    measured = evaluation.evaluate(
-        trained.classifier,
-        batching.tokenize(examples, trained.tokenizer),
-        verbose=1,
-    )
+    run = tfadv.load(trained.run_dir)
     measured = {
-        "run_dir": str(folder),
+        "run_dir": trained.run_dir,
         "dataset": name,
-        "split": run.SPLIT.value,
-        "label_names": description["label_names"],
-        **measured,
+        "split": trained.split_or_test,
+        "label_names": list(record.label_names),
+        **evaluation.evaluate(
+            run.classifier,
+            batching.tokenize(examples, run.tokenizer),
+            verbose=True,
+        ),
     }
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
+    with files.writing_to(path.parent):
         files.write_json(path, measured)
-    except OSError as error:
-        raise files.unwritable(output_dir, error) from error
     json.dump(measured, sys.stdout, indent=2)
     print()
 
 
-def start():
+def start() -> None:
     """Starts the binary."""
-    command_line.run(main, [run, data, output])
+    run = Flags(TrainedRun, required=["run_dir"])
+    command_line.run(main, [run, Flags(DataSettings), Flags(Output)])
 
 
 if __name__ == "__main__":

@@ -10,99 +10,97 @@ the data flags name.
       --output_dir=exports/freelb_hf
 """
 
-import pathlib
-
-from absl import flags
-
 import tfadv
 from tfadv import command_line, startup
+from tfadv.data.settings import DataSettings
 from tfadv.errors import InputError
-from tfadv.flags import data, export, output, run
+from tfadv.flags.export import Export
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
+from tfadv.flags.run import TrainedRun
 
 
-def main():
+def main(
+    trained: TrainedRun, export: Export, data: DataSettings, output: Output
+) -> None:
     """Opens the run, writes its export, compares."""
     from tfadv.runs import run_folder
 
-    folder = pathlib.Path(run.RUN_DIR.value)
-    run_folder.read_description(folder)
-    output_dir = pathlib.Path(output.OUTPUT_DIR.value)
-    if export.FORMAT.value == "huggingface":
-        _export_checkpoint(folder, output_dir)
+    record = run_folder.read_record(trained.run_dir)
+    if export.format == "huggingface":
+        _export_checkpoint(trained, export, output)
     else:
-        _export_saved_model(folder, output_dir)
+        _export_saved_model(trained, export, data, output, record)
 
 
-def _export_checkpoint(folder, output_dir):
-    from tfadv.export import saved_model
+def _export_checkpoint(trained, export, output):
+    from tfadv.export import checkpoint_folder
 
-    if export.PRECISION.present:
+    if export.precision:
         raise InputError(
-            f"--precision={export.PRECISION.value} and --format=huggingface "
-            "clash: a checkpoint has the run's float32 weights; leave it away"
+            "clash",
+            "`format`=huggingface has the run's float32 weights",
+            "omit it",
+            argument="precision",
+            value=export.precision,
         )
-    saved_model.check_checkpoint(output_dir, output.OVERWRITE.value)
+    checkpoint_folder.check_checkpoint(output.output_dir, output.overwrite)
     startup.import_tensorflow()
 
-    written = saved_model.transformers_checkpoint(
-        tfadv.load(folder, precision="float32"),
-        output_dir,
-        output.OVERWRITE.value,
+    written = checkpoint_folder.save_checkpoint(
+        tfadv.load(trained.run_dir, precision="float32"),
+        output.output_dir,
+        output.overwrite,
     )
     print(f"written to {written}")
 
 
-def _export_saved_model(folder, output_dir):
-    from tfadv.export import saved_model
+def _export_saved_model(trained, export, data, output, record):
+    from tfadv.export import comparison, saved_model
 
-    if output.OVERWRITE.value:
+    if output.overwrite:
         raise InputError(
-            "--overwrite and --format=saved_model clash: every export adds a "
-            "version and none is replaced; leave it away"
+            "clash",
+            "with `format`=saved_model every export adds a version and none is "
+            "replaced",
+            "omit it",
+            argument="overwrite",
         )
-    saved_model.check_versions(output_dir)
-    examples, name = _examples(folder)
+    saved_model.check_versions(output.output_dir)
+    examples = None
+    try:
+        name, examples = trained.load_split(data, record)
+        name = f"the {trained.split_or_test} split of {name}"
+    except InputError as error:
+        # An export machine need not have the run's data.
+        if data.names_source or trained.split:
+            raise
+        name = str(error)
     startup.import_tensorflow()
-    import tqdm
 
-    trained = tfadv.load(folder, precision="float32")
+    run = tfadv.load(trained.run_dir, precision="float32")
     written = saved_model.saved_model(
-        trained, output_dir, export.PRECISION.value
+        run, output.output_dir, export.precision or "float32"
     )
     print(f"written to {written}, {saved_model.size(written) / 2**20:.1f} MiB")
     if examples is None:
         print(f"not compared with the run: {name}")
         return
-    compared = saved_model.compare(
-        trained,
-        written,
-        examples,
-        progress=lambda texts: tqdm.tqdm(texts, "comparing", disable=None),
-    )
+    compared = comparison.compare(run, written, examples)
     print(f"compared with the run on {name}: {compared}")
 
 
-def _examples(folder):
-    """Loads what the export is compared on, or says why there is nothing."""
-    from tfadv.runs import run_folder
-
-    given = data.given()
-    label_names = run_folder.read_description(folder)["label_names"]
-    try:
-        data.default_to_run(folder)
-        name, examples = data.load_split(run.SPLIT.value, label_names)
-    except InputError as error:
-        # An export machine need not have the run's data.
-        if given or run.SPLIT.present:
-            raise
-        return None, str(error)
-    return examples, f"the {run.SPLIT.value} split of {name}"
-
-
-def start():
+def start() -> None:
     """Starts the binary."""
-    flags.mark_flag_as_required(output.OUTPUT_DIR.name)
-    command_line.run(main, [run, export, data, output])
+    command_line.run(
+        main,
+        [
+            Flags(TrainedRun, required=["run_dir"]),
+            Flags(Export),
+            Flags(DataSettings),
+            Flags(Output, required=["output_dir"]),
+        ],
+    )
 
 
 if __name__ == "__main__":

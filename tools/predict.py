@@ -16,59 +16,67 @@ import sys
 
 import tfadv
 from tfadv import command_line, startup
-from tfadv.flags import data, output, predict, run
+from tfadv.data.settings import DataSettings
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
+from tfadv.flags.predict import Texts
+from tfadv.flags.run import TrainedRun
 
 
-def main():
+def main(
+    trained: TrainedRun, texts: Texts, data: DataSettings, output: Output
+) -> None:
     """Reads the first texts, opens the run, classifies chunk after chunk."""
     stdout = sys.stdout
     # Results alone go to stdout, not what libraries print.
     with contextlib.redirect_stdout(sys.stderr):
-        _predict(stdout)
+        _predict(trained, texts, data, output, stdout)
 
 
-def _predict(stdout):
+def _predict(trained, texts, data, output, stdout):
     from tfadv import files
     from tfadv.runs import prediction, run_folder
 
-    folder = pathlib.Path(run.RUN_DIR.value)
-    # A Hugging Face checkpoint has no description; `load` checks it.
-    if not (folder / "config.json").exists():
-        run_folder.read_description(folder)
+    recorded = None
+    # A Hugging Face checkpoint has no record; `load` checks it.
+    if not (pathlib.Path(trained.run_dir) / "config.json").exists():
+        recorded = run_folder.read_record(trained.run_dir).data
     path = None
-    if output.OUTPUT_DIR.value:
-        path = pathlib.Path(output.OUTPUT_DIR.value) / run_folder.PREDICTIONS
-        files.check_results([path], output.OVERWRITE.value)
-    texts = predict.texts(folder)
-    total = len(texts) if isinstance(texts, list) else None
-    first, texts = prediction.read_ahead(texts, prediction.CHUNK_SIZE)
+    if output.output_dir:
+        path = pathlib.Path(output.output_dir) / run_folder.PREDICTIONS
+        files.check_results([path], output.overwrite)
+    lines = texts.read(trained, data, recorded)
+    total = len(lines) if isinstance(lines, list) else None
+    first, lines = prediction.read_ahead(lines, prediction.CHUNK_SIZE)
 
     startup.import_tensorflow()
-    import tqdm
+    from tfadv.progress import Progress
 
-    chunks = prediction.predict(tfadv.load(folder), texts)
-    # No bar for one chunk, nor between the lines on a terminal, nor (`None`)
-    # where nobody watches.
+    chunks = prediction.predict(tfadv.load(trained.run_dir), lines)
+    # No bar for one chunk, nor between the lines on a terminal.
     one = len(first) < prediction.CHUNK_SIZE
     hidden = one or (path is None and stdout.isatty())
-    bar = tqdm.tqdm(
-        desc="classifying",
-        total=total,
-        unit=" texts",
-        disable=hidden or None,
-    )
+    progress = Progress("classifying", total, "texts", verbose=not hidden)
     results = (
         prediction.results_file(path)
         if path
         else prediction.standard_output(stdout)
     )
-    with results as file, bar:
-        prediction.write(chunks, file, progress=bar.update)
+    with results as file, progress:
+        prediction.write(chunks, file, progress=progress.update)
 
 
-def start():
+def start() -> None:
     """Starts the binary."""
-    command_line.run(main, [run, predict, data, output])
+    command_line.run(
+        main,
+        [
+            Flags(TrainedRun, required=["run_dir"]),
+            Flags(Texts),
+            Flags(DataSettings),
+            Flags(Output),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -9,69 +9,72 @@ given to tools.train as --augment_file.
       --victim_run=runs/baseline
 """
 
-import pathlib
-
 import tfadv
 from tfadv import command_line, startup
+from tfadv.data.settings import DataSettings
 from tfadv.errors import InputError
-from tfadv.flags import attack, data, output, reconstruct, run
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
+from tfadv.flags.reconstruct import Reconstruction
+from tfadv.flags.run import TrainedRun
+from tfadv.robustness.settings import AttackSettings
 
 
-def main():
+def main(
+    trained: TrainedRun,
+    data: DataSettings,
+    reconstruction: Reconstruction,
+    attack: AttackSettings,
+    output: Output,
+) -> None:
     """Opens the runs, attacks, reads the words, writes."""
     from tfadv import files
     from tfadv.runs import run_folder
 
-    folder = pathlib.Path(run.RUN_DIR.value)
-    description = run_folder.read_description(folder)
-    if "reconstruction" not in description.get("objectives", {}):
-        raise InputError(
-            f"--run_dir={folder}: a {description['method']} run has no "
-            "reconstruction head; give a run of --method=rar or carl_rar"
-        )
-    victim = reconstruct.VICTIM_RUN.value or None
-    flag = f"--{reconstruct.VICTIM_RUN.name}"
+    record = run_folder.read_record(trained.run_dir)
+    victim = reconstruction.victim_run
     if victim is not None:
-        names = run_folder.read_description(victim, flag)["label_names"]
-        if names != description["label_names"]:
+        names = run_folder.read_record(victim, "victim_run").label_names
+        if names != record.label_names:
             raise InputError(
-                f"--victim_run={victim} has the classes "
-                f"{', '.join(names)}, --run_dir "
-                f"{', '.join(description['label_names'])}; give a run on the "
-                "same classes"
+                "other-classes",
+                f"expected the classes {', '.join(record.label_names)} of "
+                f"`run_dir`={trained.run_dir}, found {', '.join(names)}",
+                "give a run on the same classes",
+                argument="victim_run",
+                value=victim,
             )
-    output_dir = pathlib.Path(output.OUTPUT_DIR.value or folder)
-    path = output_dir / run_folder.ADVERSARIES
-    files.check_results([path], output.OVERWRITE.value)
-    data.default_to_run(folder)
-    _, examples = data.load_split(run.SPLIT.value, description["label_names"])
+    path = output.folder(trained.run_dir) / run_folder.ADVERSARIES
+    files.check_results([path], output.overwrite)
+    _, examples = trained.load_split(data, record)
 
     startup.import_tensorflow()
-    import tqdm
-
     from tfadv.robustness import text_adversary
 
     lines, summary = text_adversary.reconstruct(
-        tfadv.load(folder),
+        tfadv.load(trained.run_dir),
         attack.first(examples),
-        reconstruct.EPSILON.value,
-        victim=victim and tfadv.load(victim, flag),
-        progress=lambda batches, total: tqdm.tqdm(
-            batches, "attacking", total=total, disable=None
-        ),
-        **attack.settings(),
+        reconstruction.epsilon,
+        victim=victim and tfadv.load(victim, "victim_run"),
+        **attack.arguments(),
     )
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
+    with files.writing_to(path.parent):
         files.write_lines(path, lines)
-    except OSError as error:
-        raise files.unwritable(output_dir, error) from error
     print(f"{summary}\nwritten to {path}")
 
 
-def start():
+def start() -> None:
     """Starts the binary."""
-    command_line.run(main, [run, data, attack, reconstruct, output])
+    command_line.run(
+        main,
+        [
+            Flags(TrainedRun, required=["run_dir"]),
+            Flags(DataSettings),
+            Flags(Reconstruction),
+            Flags(AttackSettings),
+            Flags(Output),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -11,38 +11,39 @@ import pathlib
 
 from tfadv import command_line
 from tfadv.errors import InputError
-from tfadv.flags import output
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
 
 
-def main(folders):
+def main(output: Output, folders: list[str]) -> None:
     """Reads the runs, prints the tables and writes the report."""
+    if not folders:
+        raise InputError(
+            "no-runs",
+            "expected the folders of runs, found none",
+            "give the --output_dir of one or more tools.train runs",
+        )
     from tfadv import files
     from tfadv.report import page, runs, tables
 
-    if not folders:
-        raise InputError(
-            "no run folders: give the --output_dir of one or more "
-            "tools.train runs"
-        )
-    if output.OUTPUT_DIR.value is None:
-        groups = runs.grouped([runs.read(folder) for folder in folders])
+    if output.output_dir is None:
+        groups = runs.grouped(runs.read_all(folders))
         print(page.as_markdown(tables.all_tables(groups)))
         return
-    output_dir = pathlib.Path(output.OUTPUT_DIR.value)
+    folder = pathlib.Path(output.output_dir)
     files.check_results(
-        [output_dir / page.MARKDOWN, output_dir / page.PAGE],
-        output.OVERWRITE.value,
+        [folder / page.MARKDOWN, folder / page.PAGE], output.overwrite
     )
     try:
-        print(page.write(folders, output_dir))
+        print(page.write(folders, folder))
     except OSError as error:
-        raise files.unwritable(output_dir, error) from error
-    print(f"written to {output_dir / page.PAGE}")
+        raise files.unwritable(folder, error) from error
+    print(f"written to {folder / page.PAGE}")
 
 
-def start():
+def start() -> None:
     """Starts the binary."""
-    command_line.run(main, [output], takes_arguments=True)
+    command_line.run(main, [Flags(Output)], takes_arguments=True)
 
 
 if __name__ == "__main__":

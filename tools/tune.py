@@ -25,52 +25,32 @@ A worker that was ended is started again under its own name, and takes up its
 trial; the chief waits for it.
 """
 
-from absl import flags
-from absl.testing import flagsaver
-
 from tfadv import command_line, startup
-from tfadv.flags import (
-    adversary,
-    attack,
-    data,
-    encoder,
-    objectives,
-    optimization,
-    output,
-    tune,
-)
-from tfadv.tools import train
-
-# The search tells them.
-_ADVERSARY = (
-    adversary.INIT_MAGNITUDE,
-    adversary.STEP_SIZE,
-    adversary.MAX_NORM,
-    adversary.STEPS,
-)
+from tfadv.data.settings import DataSettings
+from tfadv.flags.generated import Flags
+from tfadv.flags.output import Output
+from tfadv.flags.training import Training
+from tfadv.runs.settings import Settings
+from tfadv.tuning.settings import Tuning
 
 
-def main():
-    """Reads the flags, loads the data, searches, prints the table."""
+def main(
+    tuning: Tuning, data: DataSettings, settings: Settings, output: Output
+) -> None:
+    """Loads the data, searches, prints the table."""
     # Bad data is reported before TensorFlow has loaded.
+    from tfadv.data import loading
     from tfadv.tuning import search_folder
+    from tfadv.tuning.settings import check_method, identity_of
 
+    check_method(settings)
     role = search_folder.role()
-    dataset = data.load_training_dataset()
-    search_flags = command_line.flagfile_text(
-        left_out=[
-            flag.name
-            for flag in (
-                output.OUTPUT_DIR,
-                output.OVERWRITE,
-                optimization.BACKUP_SECONDS,
-                *_ADVERSARY,
-            )
-        ]
-    )
+    dataset = loading.load(data)
     if role != "worker":
         search_folder.check_output(
-            output.OUTPUT_DIR.value, search_flags, output.OVERWRITE.value
+            output.output_dir,
+            identity_of(settings, tuning, dataset),
+            output.overwrite,
         )
 
     startup.import_tensorflow()
@@ -78,46 +58,28 @@ def main():
 
     trials = search.search(
         dataset,
-        train.settings(),
-        tune.tuning(attack.settings(), attack.MAX_EXAMPLES.value),
-        output.OUTPUT_DIR.value,
-        flags=search_flags,
-        train_flags=_train_flags,
-        overwrite=output.OVERWRITE.value,
+        settings,
+        tuning,
+        output.output_dir,
+        overwrite=output.overwrite,
+        flags=command_line.plugin_flags(),
     )
     if role == "worker":
         print("the search has ended; the chief writes its results")
         return
     print(search_folder.table(trials))
-    print(f"written to {output.OUTPUT_DIR.value}/{search_folder.BEST}")
+    print(f"written to {output.output_dir}/{search_folder.BEST}")
 
 
-def _train_flags(changes):
-    """Writes this process' flags for `tools.train`, some of them changed."""
-    by_module = flags.FLAGS.flags_by_module_dict()
-    left_out = [
-        flag.name
-        for module in (attack, output, tune)
-        for flag in by_module[module.__name__]
-    ] + [optimization.BACKUP_SECONDS.name]
-    with flagsaver.flagsaver(**changes):
-        return command_line.flagfile_text(left_out)
-
-
-def start():
+def start() -> None:
     """Starts the binary."""
-    flags.mark_flag_as_required(output.OUTPUT_DIR.name)
     command_line.run(
         main,
         [
-            tune,
-            attack,
-            data,
-            encoder,
-            adversary,
-            objectives,
-            optimization,
-            output,
+            Flags(Tuning),
+            Flags(DataSettings),
+            Training(),
+            Flags(Output, required=["output_dir"]),
         ],
     )
 

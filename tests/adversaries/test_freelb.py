@@ -8,6 +8,7 @@ import tensorflow as tf
 from tests import checkpoints
 from tfadv.adversaries.freelb import FreeLB
 from tfadv.encoders.encoder import Encoder
+from tfadv.errors import InputError
 from tfadv.update.classifier import AdversarialClassifier
 
 CASES = checkpoints.FREELB_CASES
@@ -491,7 +492,7 @@ def test_passes_are_apart_by_alpha_where_epsilon_is_zero(tiny_encoder):
 def test_epsilon_limits_every_pass(tiny_encoder):
     x, y = batch()
     adversary = RecordingFreeLB(
-        steps=3, step_size=3.0, init_magnitude=2.0, max_norm=0.25
+        steps=3, step_size=3.0, init_magnitude=0.4, max_norm=0.25
     )
     deltas, _, _ = run(compiled(tiny_encoder(), adversary), x, y)
     assert (norms(deltas) <= 0.25 * (1 + 1e-6)).all()
@@ -638,24 +639,39 @@ def test_graph_does_not_grow_with_the_number_of_passes(tiny_encoder):
 
 
 @pytest.mark.parametrize(
-    ("settings", "word"),
+    ("settings", "code"),
     [
-        ({"steps": 0}, "steps=0"),
-        ({"steps": 2.5}, "steps=2.5"),
-        ({"step_size": 0}, "step_size=0"),
-        ({"step_size": float("nan")}, "step_size=nan"),
-        ({"step_size": float("inf")}, "step_size=inf"),
-        ({"init_magnitude": -1}, "init_magnitude=-1"),
-        ({"init_magnitude": float("nan")}, "init_magnitude=nan"),
-        ({"max_norm": -0.1}, "max_norm=-0.1"),
-        ({"max_norm": float("inf")}, "max_norm=inf"),
-        ({"warmup_steps": -1}, "warmup_steps=-1"),
-        ({"warmup_steps": 0.5}, "warmup_steps=0.5"),
+        ({"steps": 0}, "out-of-range"),
+        ({"steps": 2.5}, "wrong-type"),
+        ({"step_size": 0}, "out-of-range"),
+        ({"step_size": float("nan")}, "out-of-range"),
+        ({"step_size": float("inf")}, "out-of-range"),
+        ({"init_magnitude": -1}, "out-of-range"),
+        ({"init_magnitude": float("nan")}, "out-of-range"),
+        ({"max_norm": -0.1}, "out-of-range"),
+        ({"max_norm": float("inf")}, "out-of-range"),
+        ({"warmup_steps": -1}, "out-of-range"),
+        ({"warmup_steps": 0.5}, "wrong-type"),
+        # A random start has the norm gamma / sqrt(3).
+        ({"init_magnitude": 0.18, "max_norm": 0.1}, "start-outside-ball"),
     ],
 )
-def test_settings_out_of_range_are_told(settings, word):
-    with pytest.raises(ValueError, match=word):
+def test_settings_out_of_range_are_told(settings, code):
+    with pytest.raises(InputError) as error:
         FreeLB(**settings)
+    assert error.value.code == code
+    assert error.value.argument == next(iter(settings))
+
+
+def test_a_random_start_may_reach_the_edge_of_the_ball():
+    assert FreeLB(init_magnitude=0.17, max_norm=0.1).init_magnitude == 0.17
+
+
+def test_settings_are_data():
+    adversary = FreeLB(4, 0.2, max_norm=1)
+    assert FreeLB.from_dict(adversary.to_dict()) == adversary
+    with pytest.raises(AttributeError):
+        adversary.steps = 2
 
 
 def test_settings_come_back_from_the_config():

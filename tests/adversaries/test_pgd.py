@@ -514,7 +514,9 @@ def test_to_fool_counts_more_than_the_loss(steps, place):
     ],
 )
 def test_bad_settings_are_named(x, name, settings):
-    with pytest.raises(ValueError, match=f"`{name}`"):
+    with pytest.raises(tfadv.InputError) as error:
         tfadv.pgd_attack(
             LinearClassifier(), x, [0] * 6, **{"epsilon": 0.1, **settings}
         )
+    expected = "not-a-choice" if name == "norm" else "out-of-range"
+    assert (error.value.code, error.value.argument) == (expected, name)

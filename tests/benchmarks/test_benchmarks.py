@@ -57,7 +57,9 @@ def test_exponent_of_a_power_law_is_exact(power):
 
 def test_growth_is_told_between_the_ends():
     table = growth.report([("tokens", [8, 16, 32], [1.0, 2.0, 4.0])])
-    assert table.endswith("| tokens | 8 to 32 | 4.00 | 4.00 | 1.00 |")
+    [cells] = [line for line in table.split("\n") if "tokens" in line]
+    found = [cell.strip() for cell in cells.strip("|").split("|")]
+    assert found == ["tokens", "8 to 32", "4.00", "4.00", "1.00"]
 
 
 def test_growth_is_drawn(tmp_path):
@@ -90,11 +92,11 @@ def test_some_of_many_are_at_equal_distances():
 def test_table_is_markdown():
     rows = [["a", 0.123, None], ["b", 12.34, "at most 0.4"], ["c", 1234.5, ""]]
     assert measure.table(["x", "ratio", "aim"], rows).split("\n") == [
-        "| x | ratio | aim |",
-        "| --- | --- | --- |",
-        "| a | 0.12 |  |",
-        "| b | 12.3 | at most 0.4 |",
-        "| c | 1,234 |  |",
+        "| x   | ratio | aim         |",
+        "| --- | ----- | ----------- |",
+        "| a   | 0.12  |             |",
+        "| b   | 12.3  | at most 0.4 |",
+        "| c   | 1,234 |             |",
     ]
 
 
@@ -107,8 +109,9 @@ def test_batches_measured_stand_for_all_by_their_tokens():
         {"ours": {**ours, "width": 15.0}, measure.PEER: {**peer, "width": 50}},
         {"ours": 0.35},
     )
-    assert "| ours | 0.30 | at most 0.35 | 0.30 |" in report
-    assert f"| {measure.PEER} | 1.00 |  | 1.00 |" in report
+    lines = [" ".join(line.split()) for line in report.split("\n")]
+    assert "| ours | 0.30 | at most 0.35 | 0.30 |" in lines
+    assert f"| {measure.PEER} | 1.00 | | 1.00 |" in lines
     assert f"computed: ours 15.0, {measure.PEER} 50.0; " in report
     assert f"measured ours 20.0, {measure.PEER} 40.0" in report
     assert "0.125 s a sentence" in report

@@ -235,6 +235,30 @@ def test_widths_by_hand():
     assert len(batching.bucket_widths(512)) == 32
 
 
+@pytest.mark.parametrize("batch_size", [1, 32, 500])
+def test_what_a_function_returns_is_put_back_in_order(batch_size):
+    tokenized = split()
+
+    @tf.function(input_signature=batching.batch_spec())
+    def first_and_ids(inputs, labels):
+        return inputs["token_ids"][:, 0] + labels, inputs["token_ids"]
+
+    rows = batching.map_in_order(first_and_ids, tokenized, batch_size)
+    assert len(rows) == len(tokenized)
+    ids = tokenized.token_ids.to_list()
+    for (first, row), expected, label in zip(
+        rows, ids, tokenized.labels, strict=True
+    ):
+        assert first == expected[0] + label
+        assert row[: len(expected)].tolist() == expected
+        assert set(row[len(expected) :]) <= {PAD_ID}
+
+
+def test_all_batches_have_the_shapes_that_are_told():
+    spec = batching.evaluation_batches(split(), 32).element_spec
+    assert spec == batching.batch_spec()
+
+
 @pytest.mark.parametrize("max_length", [1, 7, 64, 100, 128, 511, 512, 2048])
 def test_widths_ascend_to_max_length_and_waste_little(max_length):
     widths = batching.bucket_widths(max_length)

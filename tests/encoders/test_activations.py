@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import checkpoints
 from tfadv.encoders import activations
 
 COMPILED = ["gelu", "gelu_new"]
@@ -67,3 +68,12 @@ def test_wide_layers_alone_are_compiled(monkeypatch):
         compiled = activations._COMPILED.get(name, keras_own)
         assert activations.fastest(name, 64) is compiled
         assert activations.fastest(name, 63) is keras_own
+
+
+@pytest.mark.parametrize("name", activations.ACTIVATIONS)
+def test_activation_is_pytorchs(name):
+    """By the name that a config has for it."""
+    x = checkpoints.activation_inputs()
+    expected = checkpoints.golden_activations()[name]
+    found = activations.ACTIVATIONS[name](tf.constant(x))
+    np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-5)

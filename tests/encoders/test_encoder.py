@@ -84,9 +84,12 @@ def assert_outputs_of(backbone, actual, inputs, atol=1e-5):
 
 
 @contextlib.contextmanager
-def one_line_error(*words):
+def one_line_error(code, *words):
+    """An error of this code, whose line names the argument and the words."""
     with pytest.raises(InputError) as caught:
         yield
+    assert caught.value.code == code
+    assert caught.value.argument == "encoder"
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -321,12 +324,37 @@ def test_dropout_is_the_configs_or_the_callers(
         )
 
 
+def rates(encoder):
+    """The dropout rates of an encoder: attention's, and all others."""
+    others = {encoder.backbone.embeddings_dropout.rate}
+    attention = set()
+    for block in encoder.description.blocks:
+        attention.add(block.attention_dropout.rate)
+        others |= {block.output_dropout.rate, block.feedforward_dropout.rate}
+    return attention, others
+
+
+@pytest.mark.parametrize(("hidden", "attention"), [(0.3, 0.0), (0.0, 0.2)])
 @each_family
-def test_unequal_dropouts_load_with_a_rate_for_both(tmp_path, family):
-    case = case_of(family, hidden_dropout_prob=0.1)
+def test_two_dropout_rates_are_apart(tmp_path, family, hidden, attention):
+    case = case_of(
+        family,
+        hidden_dropout_prob=hidden,
+        attention_probs_dropout_prob=attention,
+    )
     folder = write(tmp_path, case)
-    encoder = Encoder.from_pretrained(folder, dropout=0.2)
-    assert encoder.backbone.dropout == 0.2
+    encoder = Encoder.from_pretrained(folder)
+    assert rates(encoder) == ({attention}, {hidden})
+    inputs = features(case)
+    assert_same_outputs(encoder(inputs), encoder(inputs))
+    one, other = (
+        encoder(inputs, training=True)["pooled_output"] for _ in range(2)
+    )
+    assert np.abs(one - other).max() > 1e-3
+    found = Encoder.from_config(encoder.get_config())
+    assert rates(found) == rates(encoder)
+    both = Encoder.from_pretrained(folder, dropout=0.5)
+    assert rates(both) == ({0.5}, {0.5})
 
 
 # Parameter counts
@@ -409,7 +437,12 @@ def test_index_of_shards_that_names_no_weights(tmp_path, family, index):
     case = case_of(family)
     write_shards(tmp_path, case.config, checkpoints.random_tensors(case))
     (tmp_path / "model.safetensors.index.json").write_text(index)
-    with one_line_error("--encoder", "weights"):
+    codes = {
+        "bad-index": ["{", "[]", "{}", '{"weight_map": []}'],
+        "bad-weights": ['{"weight_map": {"a": "b"}}'],
+    }
+    [code] = [code for code, indices in codes.items() if index in indices]
+    with one_line_error(code):
         Encoder.from_pretrained(tmp_path)
 
 
@@ -417,7 +450,7 @@ def test_missing_shard(tmp_path):
     case = case_of("bert")
     write_shards(tmp_path, case.config, checkpoints.random_tensors(case))
     (tmp_path / "model-00002-of-00003.safetensors").unlink()
-    with one_line_error("--encoder", "weights"):
+    with one_line_error("bad-weights", "model-00002-of-00003.safetensors"):
         Encoder.from_pretrained(tmp_path)
 
 
@@ -466,21 +499,26 @@ def test_keras_hub_preset_loads_and_equals_its_backbone(tmp_path, family):
 
 
 def test_no_folder(tmp_path):
-    with one_line_error("--encoder", "nowhere"):
+    with one_line_error("no-such-folder", "nowhere"):
         Encoder.from_pretrained(tmp_path / "nowhere")
 
 
 def test_no_config(tmp_path):
-    with one_line_error("--encoder", "config.json"):
+    with one_line_error("no-config", "config.json"):
         Encoder.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", '"bert"', "{}", "\x00", '{"model_type": 3}']
-)
+@pytest.mark.parametrize("content", ["", "{", "[]", '"bert"', "\x00"])
+def test_config_that_is_no_json_object(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with one_line_error("bad-json", "config.json"):
+        Encoder.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"model_type": 3}'])
 def test_config_that_describes_no_encoder(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with one_line_error("--encoder", "config.json"):
+    with one_line_error("no-architecture", "config.json"):
         Encoder.from_pretrained(tmp_path)
 
 
@@ -492,14 +530,14 @@ def test_other_families_are_refused(tmp_path, family):
     folder = checkpoints.write_checkpoint(
         tmp_path, case.config, checkpoints.random_tensors(case_of("bert"))
     )
-    with one_line_error(family, "albert", "bert"):
+    with one_line_error("unsupported-family", family, "albert", "bert"):
         Encoder.from_pretrained(folder)
 
 
 def test_other_keras_hub_families_are_refused(tmp_path):
     config = {"class_name": "RobertaBackbone", "config": {}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with one_line_error("roberta", "albert", "bert"):
+    with one_line_error("unsupported-family", "roberta", "albert", "bert"):
         Encoder.from_pretrained(tmp_path)
 
 
@@ -507,7 +545,7 @@ def test_other_keras_hub_families_are_refused(tmp_path):
 def test_no_weights(tmp_path, family):
     folder = write(tmp_path, case_of(family))
     (folder / "model.safetensors").unlink()
-    with one_line_error("no weights", "model.safetensors"):
+    with one_line_error("no-weights", "model.safetensors"):
         Encoder.from_pretrained(folder)
 
 
@@ -528,7 +566,7 @@ def test_a_pickle_is_never_opened(tmp_path, family):
     trace = tmp_path / "trace"
     content = pickle.dumps(Bomb(trace))
     (folder / "pytorch_model.bin").write_bytes(content)
-    with one_line_error("pytorch_model.bin", "pickle"):
+    with one_line_error("no-weights", "pytorch_model.bin", "pickle"):
         Encoder.from_pretrained(folder)
     assert not trace.exists()
     pickle.loads(content)
@@ -542,76 +580,88 @@ def test_truncated_weights(tmp_path, family, kept):
     content = path.read_bytes()
     size = int(len(content) * kept) if isinstance(kept, float) else kept
     path.write_bytes(content[:size])
-    with one_line_error("--encoder", "config.json and the weights"):
+    with one_line_error("bad-weights", str(path)):
         Encoder.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "code"),
     [
-        {"vocab_size": 100},
-        {"vocab_size": 10},
-        {"hidden_size": 24},
-        {"intermediate_size": 48},
-        {"max_position_embeddings": 64},
-        {"type_vocab_size": 3},
-        {"num_hidden_layers": 5},
-        {"num_attention_heads": 5},
-        {"hidden_size": "large"},
-        {"vocab_size": None},
+        ({"vocab_size": 100}, "wrong-shape"),
+        ({"vocab_size": 10}, "wrong-shape"),
+        ({"hidden_size": 24}, "wrong-shape"),
+        ({"intermediate_size": 48}, "wrong-shape"),
+        ({"max_position_embeddings": 64}, "wrong-shape"),
+        ({"type_vocab_size": 3}, "wrong-shape"),
+        ({"num_hidden_layers": 5}, "missing-tensor"),
+        ({"num_attention_heads": 5}, "bad-config"),
+        ({"hidden_size": "large"}, "bad-config"),
+        ({"vocab_size": None}, "bad-config"),
+        ({"hidden_dropout_prob": 1.5}, "bad-config"),
+        ({"attention_probs_dropout_prob": -0.1}, "bad-config"),
+        # What a missing key means is the family's own number.
+        ({"vocab_size": "missing"}, "wrong-shape"),
+        ({"hidden_size": "missing"}, "wrong-shape"),
+        ({"num_attention_heads": "missing"}, "bad-config"),
     ],
     ids=str,
 )
 @each_family
 def test_config_and_weights_that_do_not_belong_together(
-    tmp_path, family, config
+    tmp_path, family, config, code
 ):
     case = case_of(family)
     if family == "albert" and "num_hidden_layers" in config:
         config = {"num_hidden_groups": 2}
+    config = case.config | config
     folder = checkpoints.write_checkpoint(
-        tmp_path, case.config | config, checkpoints.random_tensors(case)
+        tmp_path,
+        {key: value for key, value in config.items() if value != "missing"},
+        checkpoints.random_tensors(case),
     )
-    with one_line_error("--encoder", str(folder)):
+    with one_line_error(code, str(folder)):
         Encoder.from_pretrained(folder)
 
 
-@pytest.mark.parametrize(
-    "name", ["vocab_size", "hidden_size", "num_attention_heads"]
-)
-@each_family
-def test_config_without_a_size(tmp_path, family, name):
-    case = case_of(family)
-    config = {k: v for k, v in case.config.items() if k != name}
-    folder = checkpoints.write_checkpoint(
-        tmp_path, config, checkpoints.random_tensors(case)
-    )
-    with one_line_error("--encoder", name):
+def test_quantized_weights_are_refused(tmp_path):
+    case = case_of("bert")
+    tensors = checkpoints.random_tensors(case)
+    name = "bert.encoder.layer.1.output.dense.weight"
+    tensors[name] = tensors[name].astype(np.int8)
+    folder = checkpoints.write_checkpoint(tmp_path, case.config, tensors)
+    with one_line_error("wrong-dtype", name, "int8"):
         Encoder.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        {"hidden_act": "silu"},
-        {"hidden_act": "gelu_fast"},
+        {"hidden_act": "xielu"},
+        {"hidden_act": "gelu_10"},
         {"position_embedding_type": "relative_key"},
         {"position_embedding_type": "relative_key_query"},
-        {"layer_norm_eps": 1e-5},
         {"is_decoder": True},
-        {"hidden_dropout_prob": 0.1},
-        {"attention_probs_dropout_prob": 0.1},
+        {"add_cross_attention": True},
+        {"pruned_heads": {"0": [1]}},
+        {"per_layer_config": {"0": {"intermediate_size": 3}}},
     ],
     ids=str,
 )
 @each_family
-def test_what_would_be_computed_differently_is_refused(
-    tmp_path, family, config
-):
+def test_what_is_not_computed_is_refused_by_name(tmp_path, family, config):
     folder = write(tmp_path, case_of(family, **config))
     [(name, value)] = config.items()
-    with one_line_error("config.json", f"{name}={value!r}"):
+    with one_line_error("unsupported-config", f"{name}={value!r}"):
         Encoder.from_pretrained(folder)
+
+
+@each_family
+def test_code_that_a_config_names_does_not_run(tmp_path, family):
+    trace = tmp_path / "trace"
+    (tmp_path / "evil.py").write_text(f"open({str(trace)!r}, 'w')\n")
+    case = case_of(family, auto_map={"AutoConfig": "evil.Evil"})
+    Encoder.from_pretrained(write(tmp_path, case))
+    assert not trace.exists()
 
 
 def test_constructor_says_what_it_takes():
@@ -619,7 +669,7 @@ def test_constructor_says_what_it_takes():
         Encoder(keras.layers.Dense(2))
     backbone = keras_hub_backbone("bert")
     with pytest.raises(ValueError, match="gelu_new"):
-        Encoder(backbone, activation="silu")
+        Encoder(backbone, activation="xielu")
     with pytest.raises(ValueError, match="embedding_block"):
         Encoder(backbone, perturb_at="logits")
 

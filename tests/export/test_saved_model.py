@@ -19,11 +19,14 @@ from tests import prediction_server, tiny_run
 from tfadv.data import movie_reviews
 from tfadv.data.examples import Examples
 from tfadv.errors import InputError
-from tfadv.export import saved_model, signatures
+from tfadv.export import (
+    checkpoint_folder,
+    comparison,
+    saved_model,
+    signatures,
+)
 from tfadv.runs.run import Run
 from tfadv.sources import pip_archives
-from tfadv.training import loop
-from tfadv.training.settings import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 NASTY = [
@@ -44,11 +47,11 @@ def run(tmp_path_factory):
     encoder = tiny_run.encoder_folder(
         folder / "encoder", pip_archives.encoder_folder("all-minilm-l6-v2")
     )
-    loop.train(
+    tfadv.train(
         tiny_run.dataset(),
-        Settings(
+        tiny_run.settings(
+            encoder,
             method="rar",
-            encoder=str(encoder),
             adversary=tfadv.FreeLB(steps=2),
             epochs=1,
             max_length=24,
@@ -166,14 +169,14 @@ def test_real_encoder_has_no_skew(minilm_folder, tmp_path):
     """All of the movie reviews' test split, with trained weights."""
     dataset = movie_reviews.load()
     few = Examples(dataset.train.texts[:256], dataset.train.labels[:256])
-    loop.train(
+    tfadv.train(
         tiny_run.TextDataset("few", dataset.label_names, few, None, None),
-        Settings(method="baseline", epochs=2, learning_rate=2e-4),
+        tiny_run.settings(method="baseline", epochs=2, learning_rate=2e-4),
         tmp_path / "run",
     )
     run = tfadv.load(tmp_path / "run")
     written = saved_model.saved_model(run, tmp_path / "exports")
-    compared = saved_model.compare(run, written, dataset.test)
+    compared = comparison.compare(run, written, dataset.test)
     print(compared)
     assert compared.different_classes == 0
     assert compared.largest_difference < 1e-5
@@ -202,7 +205,7 @@ def test_token_ids_and_representations(run, served):
 
 def test_bfloat16_is_smaller_and_near(run, exports):
     examples = tiny_run.examples(90, seed=3)
-    compared = saved_model.compare(run, exports / "2", examples)
+    compared = comparison.compare(run, exports / "2", examples)
     assert 0 < compared.largest_difference < 0.05
     assert abs(compared.run_accuracy - compared.export_accuracy) < 0.05
     assert saved_model.size(exports / "2") < saved_model.size(exports / "1")
@@ -428,7 +431,7 @@ def test_a_version_beside_another(exports):
 
 def test_a_broken_export_leaves_the_good_ones(run, exports, monkeypatch):
     before = snapshot(exports)
-    wrong = Run(run.folder, run.description, run.classifier, None)
+    wrong = Run(run.folder, run.record, run.classifier, None)
 
     def another_head(run):
         kernel = -run.classifier.head.kernel.numpy()
@@ -437,8 +440,9 @@ def test_a_broken_export_leaves_the_good_ones(run, exports, monkeypatch):
         }
 
     monkeypatch.setattr(signatures, "_head", another_head)
-    with pytest.raises(InputError, match="nothing was exported"):
+    with pytest.raises(InputError) as caught:
         saved_model.saved_model(run, exports)
+    assert caught.value.code == "export-differs"
     with pytest.raises(AttributeError):
         saved_model.saved_model(wrong, exports)
     assert snapshot(exports) == before
@@ -458,8 +462,9 @@ def test_a_full_disk(run, exports, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "No space left")
 
     monkeypatch.setattr(tf.saved_model, "save", full)
-    with pytest.raises(InputError, match="cannot write there"):
+    with pytest.raises(InputError) as caught:
         saved_model.saved_model(run, exports)
+    assert caught.value.code == "unwritable"
     assert snapshot(exports) == before
 
 
@@ -476,31 +481,35 @@ def test_a_folder_that_is_not_ours(run, tmp_path, content):
     path = tmp_path / content
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
-    with pytest.raises(InputError, match="earlier exports"):
+    with pytest.raises(InputError) as caught:
         saved_model.saved_model(run, tmp_path)
+    assert caught.value.code == "other-files"
     assert path.read_text() == "mine"
 
 
 def test_a_file_in_the_folders_place(run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match="expected a folder, found a file"):
+    with pytest.raises(InputError) as caught:
         saved_model.saved_model(run, tmp_path / "file")
+    assert caught.value.code == "not-a-folder"
 
 
 def test_a_checkpoint_replaces_only_its_like(run, tmp_path):
     folder = tmp_path / "hf"
-    saved_model.transformers_checkpoint(run, folder)
+    checkpoint_folder.save_checkpoint(run, folder)
     assert (folder / "model.safetensors").exists()
     assert (folder / "README.md").exists()
-    with pytest.raises(InputError, match="--overwrite"):
-        saved_model.transformers_checkpoint(run, folder)
+    with pytest.raises(InputError) as caught:
+        checkpoint_folder.save_checkpoint(run, folder)
+    assert caught.value.code == "results-exist"
     (folder / "old").write_text("")
-    saved_model.transformers_checkpoint(run, folder, overwrite=True)
+    checkpoint_folder.save_checkpoint(run, folder, overwrite=True)
     assert not (folder / "old").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["hf"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match="no export of ours"):
-        saved_model.transformers_checkpoint(
+    with pytest.raises(InputError) as caught:
+        checkpoint_folder.save_checkpoint(
             run, tmp_path / "mine", overwrite=True
         )
+    assert caught.value.code == "other-files"

@@ -23,9 +23,10 @@ from tfadv.adversaries import perturbation
 from tfadv.adversaries.freelb import FreeLB
 from tfadv.data import batching
 from tfadv.encoders.encoder import Encoder
+from tfadv.errors import InputError
 from tfadv.objectives.contrastive import ContrastiveObjective
 from tfadv.objectives.reconstruction import ReconstructionObjective
-from tfadv.runs.run import kept_part
+from tfadv.runs.run import part_to_keep
 from tfadv.training import callbacks
 from tfadv.update.classifier import AdversarialClassifier
 
@@ -196,7 +197,7 @@ def naive_deltas(classifier, x, y, sample_weight=1.0):
 
 
 def represented(objective, outputs):
-    if objective.representation == "cls":
+    if objective.options.representation == "cls":
         return outputs["sequence_output"][:, 0, :]
     return outputs["pooled_output"]
 
@@ -212,7 +213,7 @@ def dense_contrastive(objective, x, clean, adversarial, sample_weight):
             *tables(objective),
         )
     ]
-    temperature = objective.temperature
+    temperature = objective.options.temperature
     positive = tf.reduce_sum(normed[0] * normed[1], axis=1) / temperature
     drawn = LABELS[x["index"]][:, None] != LABELS
     losses = tf.zeros_like(positive)
@@ -220,7 +221,7 @@ def dense_contrastive(objective, x, clean, adversarial, sample_weight):
         scores = tf.matmul(anchor, table, transpose_b=True) / temperature
         h = tf.where(drawn, tf.exp(scores), 0.0)
         h_positive = tf.exp(positive)
-        if objective.loss_name == "infonce":
+        if objective.options.loss == "infonce":
             share = h_positive / (h_positive + tf.reduce_sum(h, axis=1))
             losses -= tf.math.log(share)
             continue
@@ -360,12 +361,14 @@ def test_the_last_state_of_cls_can_stand_for_the_sentence(tiny_encoder, name):
         expected = outputs["sequence_output"][:, 0]
         np.testing.assert_array_equal(table[INDEX], expected)
     again = ContrastiveObjective.from_config(objective.get_config())
-    assert again.representation == "cls"
+    assert again.options.representation == "cls"
 
 
 def test_an_unknown_representation_is_told():
-    with pytest.raises(ValueError, match=r"'pooled', 'cls'.*mean"):
+    with pytest.raises(InputError) as error:
         contrastive("nce", representation="mean")
+    assert error.value.code == "not-a-choice"
+    assert error.value.argument == "representation"
 
 
 @each_start
@@ -719,8 +722,10 @@ def test_start_tells_how_many_examples_are_left_out(tiny_encoder, batches):
     classifier = make(tiny_encoder(), [objective])
     sizes = [len(y) for _, y in batches]
     missing = len(LABELS) - sum(sizes[:3])
-    with pytest.raises(ValueError, match=f"without {missing} of 17 examples"):
+    with pytest.raises(InputError) as error:
         objective.start(classifier, batches.take(3), verbose=0)
+    assert error.value.code == "examples-missing"
+    assert f"{missing} of 17 examples" in error.value.problem
     assert not objective.active
 
 
@@ -852,8 +857,9 @@ def test_a_bank_of_another_size_does_not_load(tiny_encoder, tmp_path):
     classifier.save_weights(path)
     other = ContrastiveObjective(np.arange(18) % 2, num_negatives=None)
     found = AdversarialClassifier(tiny_encoder(), 2, FreeLB(), [other])
-    with pytest.raises(ValueError, match="memory bank"):
+    with pytest.raises(InputError) as error:
         found.load_weights(path)
+    assert error.value.code == "bank-of-another-shape"
     assert not other.active
 
 
@@ -880,7 +886,7 @@ def test_what_a_run_keeps_has_no_bank_and_predicts_the_same(
     classifier = join(make(tiny_encoder(), objectives_of("both")))
     fit(classifier, batches.take(1))
     path = tmp_path / "kept.weights.h5"
-    kept_part(classifier).save_weights(path)
+    part_to_keep(classifier).save_weights(path)
     shapes = {}
     with h5py.File(path) as file:
         file.visititems(
@@ -1053,7 +1059,7 @@ def test_the_head_adds_to_albert_base_its_number_of_parameters(tmp_path):
     classifier = AdversarialClassifier(encoder, 2, FreeLB(), objectives)
     assert objectives[1].count_params() == 128_688
     assert classifier.count_params() == 11_813_810
-    kept = kept_part(classifier)
+    kept = part_to_keep(classifier)
     assert kept.count_params() == 11_813_810
 
 
@@ -1061,23 +1067,26 @@ def test_the_head_adds_to_albert_base_its_number_of_parameters(tmp_path):
 
 
 def test_objectives_need_an_adversary(tiny_encoder):
-    with pytest.raises(ValueError, match=r"adversary=None.*reconstruction"):
+    with pytest.raises(InputError) as error:
         AdversarialClassifier(
             tiny_encoder(), 2, adversary=None, objectives=[reconstruction()]
         )
+    assert error.value.code == "objectives-without-adversary"
 
 
 def test_objectives_need_different_names(tiny_encoder):
     objectives = [reconstruction(name="same"), contrastive(name="same")]
-    with pytest.raises(ValueError, match="different names"):
+    with pytest.raises(InputError) as error:
         AdversarialClassifier(tiny_encoder(), 2, FreeLB(), objectives)
+    assert error.value.code == "objectives-of-one-name"
 
 
 @pytest.mark.parametrize("weight", [-1, float("nan"), float("inf")])
 @pytest.mark.parametrize("objective", [contrastive, reconstruction])
 def test_weights_out_of_range_are_told(objective, weight):
-    with pytest.raises(ValueError, match=f"weight={weight}"):
+    with pytest.raises(InputError) as error:
         objective(weight=weight)
+    assert error.value.argument == "weight"
 
 
 def test_a_config_builds_the_classifier_with_its_objectives(tiny_encoder):
@@ -1092,7 +1101,7 @@ def test_a_config_builds_the_classifier_with_its_objectives(tiny_encoder):
     assert [type(o) for o in found.objectives] == [*map(type, objectives)]
     for one, other in zip(found.objectives, objectives, strict=True):
         assert one.get_config() == other.get_config()
-    assert found.objectives[0].loss_name == "nce"
+    assert found.objectives[0].options.loss == "nce"
     assert found.objectives[0].bank.momentum == 0.25
     np.testing.assert_array_equal(found.objectives[0].bank.labels, LABELS)
     found.set_weights(classifier.get_weights())
@@ -1115,8 +1124,9 @@ def test_a_whole_model_comes_back_from_its_file(tiny_encoder, tmp_path):
 def test_inputs_without_index_are_told(tiny_encoder):
     x, y = batch()
     classifier = join(make(tiny_encoder(), [contrastive()]))
-    with pytest.raises(ValueError, match="must have 'index'"):
+    with pytest.raises(InputError) as error:
         classifier.fit(x, y, verbose=0)
+    assert error.value.code == "no-index"
 
 
 # The graph

@@ -10,10 +10,9 @@ import tfadv
 from tests import tiny_run
 from tfadv.data import batching
 from tfadv.data.examples import Examples
+from tfadv.report import runs
 from tfadv.robustness import hotflip, measure, statistics, word_classes
 from tfadv.runs import evaluation
-from tfadv.training import loop
-from tfadv.training.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +24,15 @@ def encoder(tmp_path_factory):
 def folder(encoder, tmp_path_factory):
     """A FreeLB run with all that tools.attack measures."""
     folder = tmp_path_factory.mktemp("runs") / "freelb"
-    settings = Settings(
-        encoder=encoder,
+    settings = tiny_run.settings(
+        encoder,
         adversary=tfadv.FreeLB(steps=2, step_size=0.1),
         max_length=16,
         epochs=9,
         batch_size=8,
         learning_rate=0.008,
     )
-    loop.train(tiny_run.dataset(), settings, folder, "--seed=0\n--x=1\n")
+    tfadv.train(tiny_run.dataset(), settings, folder)
     return folder
 
 
@@ -87,6 +86,8 @@ def test_results_tell_their_settings(measured, examples):
     assert results["examples"] == len(examples) == 21
     assert results["seed"] == 0
     assert json.loads(json.dumps(results)) == results
+    # As the report, and version 0.1, have it.
+    assert runs._has_form(results, runs._ROBUSTNESS)
     assert representations["clean"].shape == (21, 8)
     assert representations["attacked"].shape == (3, 21, 8)
 

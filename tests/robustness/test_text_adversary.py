@@ -6,19 +6,16 @@ import types
 
 import numpy as np
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
 import tfadv
 from tests import tiny_run
-from tfadv import files
+from tfadv import files, progress
+from tfadv.data import loading
 from tfadv.data.examples import Examples
+from tfadv.data.settings import DataSettings
 from tfadv.errors import InputError
-from tfadv.flags import data
 from tfadv.robustness import text_adversary
 from tfadv.runs import run_folder
-from tfadv.training import loop
-from tfadv.training.settings import Settings
 
 TEST = tiny_run.dataset().test
 SETTINGS = {"epsilon": 2.0, "steps": 3}
@@ -29,9 +26,9 @@ def run(tmp_path_factory):
     """A run that classifies, and copies, without a mistake."""
     folder = tmp_path_factory.mktemp("text_adversary")
     (folder / "encoder").mkdir()
-    settings = Settings(
+    settings = tiny_run.settings(
+        tiny_run.encoder_folder(folder / "encoder"),
         method="rar",
-        encoder=str(tiny_run.encoder_folder(folder / "encoder")),
         adversary=tfadv.FreeLB(steps=1, init_magnitude=0.1),
         max_length=16,
         epochs=15,
@@ -39,7 +36,7 @@ def run(tmp_path_factory):
         learning_rate=0.008,
     )
     # Without a dev split the last epoch counts.
-    results = loop.train(tiny_run.dataset(dev=0), settings, folder / "rar")
+    results = tfadv.train(tiny_run.dataset(dev=0), settings, folder / "rar")
     assert results["test_accuracy"] == 1.0
     return tfadv.load(folder / "rar")
 
@@ -49,8 +46,9 @@ def victim(run):
     """Another run: it reads six words of a text, not fourteen."""
     folder = run.folder.with_name("victim")
     shutil.copytree(run.folder, folder)
-    description = {**run.description, "max_length": 8}
-    files.write_json(folder / run_folder.DESCRIPTION, description)
+    settings = tiny_run.changed(run.record.settings, max_length=8)
+    record = dataclasses.replace(run.record, settings=settings)
+    files.write_json(folder / run_folder.RECORD, record.to_dict())
     return tfadv.load(folder)
 
 
@@ -177,18 +175,10 @@ def test_without_an_attack_the_head_copies_what_it_knows(run):
     assert summary.changed_tokens == summary.flipped == 0
 
 
-def test_batches_and_progress_do_not_change_the_lines(run, lines):
-    shown = {}
-
-    def progress(batches, total):
-        batches = list(batches)
-        shown.update(total=total, seen=len(batches))
-        return batches
-
+def test_batches_do_not_change_the_lines(run, lines):
     others, summary = text_adversary.reconstruct(
-        run, TEST, batch_size=7, progress=progress, **SETTINGS
+        run, TEST, batch_size=7, **SETTINGS
     )
-    assert shown == {"total": 4, "seen": 4}
     # Without a victim there is nothing of it.
     assert summary.victim_flipped is None
     assert "other run" not in str(summary)
@@ -196,6 +186,16 @@ def test_batches_and_progress_do_not_change_the_lines(run, lines):
         {k: v for k, v in line.items() if not k.startswith("victim")}
         for line in lines
     ]
+
+
+def test_progress_is_shown(run, no_attack, monkeypatch, caplog):
+    """A line now and then, so that a log shows life."""
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    caplog.set_level("INFO", "tfadv")
+    text_adversary.reconstruct(run, TEST, epsilon=0.1, batch_size=7)
+    lines = [m for m in caplog.messages if m.startswith("attacking")]
+    assert len(lines) == 4
+    assert "24" not in lines[0]
 
 
 def test_blank_reconstructions_are_left_out_and_counted(
@@ -247,12 +247,11 @@ def test_nothing_but_blanks_gives_no_line(run, victim, no_attack, monkeypatch):
 def test_a_run_without_a_head_is_refused(run):
     baseline = dataclasses.replace(
         run,
-        description={**run.description, "method": "baseline"},
         classifier=tfadv.AdversarialClassifier(run.classifier.encoder, 2),
     )
-    message = "a baseline run has no reconstruction head"
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         text_adversary.reconstruct(baseline, TEST, epsilon=0.1)
+    assert caught.value.code == "no-reconstruction-head"
 
 
 def test_settings_reach_the_attack(run):
@@ -261,17 +260,15 @@ def test_settings_reach_the_attack(run):
 
 
 def test_written_lines_can_be_trained_on(lines, tmp_path):
-    if not absl_flags.FLAGS.is_parsed():
-        absl_flags.FLAGS.mark_as_parsed()
     train_file = tiny_run.write_csv(
         tmp_path / "train.csv", tiny_run.dataset().train
     )
     files.write_lines(tmp_path / run_folder.ADVERSARIES, lines)
-    with flagsaver.flagsaver(
+    settings = DataSettings(
         train_file=str(train_file),
         augment_file=str(tmp_path / run_folder.ADVERSARIES),
-    ):
-        augmented = data.load_training_dataset().train
+    )
+    augmented = loading.load(settings).train
     original = tiny_run.dataset().train
     assert augmented.texts == original.texts + column(lines, "reconstruction")
     np.testing.assert_array_equal(

@@ -8,8 +8,6 @@ import pytest
 
 import tfadv
 from tests import tiny_run
-from tfadv.training import loop
-from tfadv.training.settings import Settings
 
 README = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 
@@ -24,15 +22,15 @@ def test_the_documented_adapter_is_attacked(tmp_path):
     from textattack.transformations import WordSwapRandomCharacterDeletion
 
     (tmp_path / "encoder").mkdir()
-    settings = Settings(
+    settings = tiny_run.settings(
+        tiny_run.encoder_folder(tmp_path / "encoder"),
         method="baseline",
-        encoder=str(tiny_run.encoder_folder(tmp_path / "encoder")),
         max_length=16,
         epochs=9,
         batch_size=8,
         learning_rate=0.008,
     )
-    loop.train(tiny_run.dataset(), settings, tmp_path / "run")
+    tfadv.train(tiny_run.dataset(), settings, tmp_path / "run")
     run = tfadv.load(tmp_path / "run")
     [example] = [
         block

@@ -20,12 +20,13 @@ import tensorflow as tf
 
 import tfadv
 from tests import kill_runs, tiny_run
+from tests.tiny_run import changed
 from tfadv import files
 from tfadv.errors import InputError, TerminatedError
-from tfadv.runs import methods, run_folder
-from tfadv.runs.run import build_classifier, kept_part
+from tfadv.objectives.settings import ContrastiveSettings
+from tfadv.runs import record, run_folder
+from tfadv.runs.run import build_classifier, part_to_keep
 from tfadv.training import backup, callbacks, loop
-from tfadv.training.settings import Settings
 
 STATE = "backup/state.safetensors"
 
@@ -37,9 +38,8 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def settings(encoder):
-    return Settings(
-        method="freelb",
-        encoder=encoder,
+    return tiny_run.settings(
+        encoder,
         adversary=tfadv.FreeLB(steps=1, step_size=0.1, init_magnitude=0.1),
         max_length=16,
         epochs=3,
@@ -120,21 +120,18 @@ def classifier_of(encoder, seed, precision="mixed_float16", examples=90):
     """A CARL and RAR classifier, all of whose variables depend on the seed."""
     keras.utils.set_random_seed(seed)
     train = tiny_run.examples(examples, 0)
-    description = {
-        "precision": precision,
-        "perturb_at": "word_embeddings",
-        "label_names": ["bad", "good"],
-        "adversary": {"steps": 2},
-        "objectives": methods.describe(
-            "carl_rar",
-            methods.Contrastive(num_negatives=10, bank_dtype="bfloat16"),
-            methods.Reconstruction(),
-            [0, 1, 2],
-        ),
-    }
-    classifier = build_classifier(
-        encoder, description, train_labels=train.labels, seed=seed
+    described = tiny_run.record(
+        method="carl_rar",
+        objectives={
+            "contrastive": ContrastiveSettings(
+                num_negatives=10, bank_dtype="bfloat16"
+            )
+        },
+        adversary=tfadv.FreeLB(steps=2),
+        precision=precision,
+        seed=seed,
     )
+    classifier = build_classifier(encoder, described, train_labels=train.labels)
     classifier.compile(keras.optimizers.Adam(0.1), "mse", metrics=["accuracy"])
     loop._make_variables(classifier)
     rng = np.random.default_rng(seed)
@@ -197,7 +194,7 @@ def test_others_read_a_backup_too(encoder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("damage", "reason"),
     [
         (lambda path: os.truncate(path, 9000), "safetensors|nvalid|ncomplete"),
         (lambda path: os.truncate(path, 0), "eader"),
@@ -206,7 +203,7 @@ def test_others_read_a_backup_too(encoder, tmp_path):
             lambda path: safetensors.numpy.save_file(
                 {"classifier/0": np.zeros(3)}, path
             ),
-            "does not hold this run's state",
+            "not subscriptable",
         ),
         (
             lambda path: safetensors.numpy.save_file(
@@ -225,17 +222,19 @@ def test_others_read_a_backup_too(encoder, tmp_path):
     ],
 )
 def test_a_damaged_or_foreign_backup_is_one_line(
-    encoder, tmp_path, damage, message
+    encoder, tmp_path, damage, reason
 ):
     classifier = classifier_of(encoder, seed=1)
     kept = a_backup(tmp_path, classifier, seed=1)
     kept.write()
     damage(kept.path)
     before = remembered(classifier)
-    with pytest.raises(InputError, match=message) as raised:
+    with pytest.raises(InputError) as error:
         kept.restore()
-    assert "\n" not in str(raised.value)
-    assert "--overwrite to start anew" in str(raised.value)
+    assert error.value.code == "bad-backup"
+    assert re.search(reason, error.value.problem)
+    assert "\n" not in str(error.value)
+    assert "`overwrite`" in error.value.remedy
     assert remembered(classifier) == before
 
 
@@ -246,13 +245,14 @@ def test_a_backup_of_other_shapes_or_of_another_run_is_refused(
     fewer = classifier_of(encoder, seed=1, examples=50)
     fewer.objectives[0].join()
     other = a_backup(tmp_path, fewer, rate=0.2)
-    with pytest.raises(
-        InputError, match=r"rate is 0\.2, where the run has 0\.1"
-    ):
+    with pytest.raises(InputError) as error:
         other.restore()
+    assert error.value.code == "another-run"
     plain = classifier_of(encoder, seed=1, precision="float32")
-    with pytest.raises(InputError, match=r"variables, optimizer/\d+ differs"):
+    with pytest.raises(InputError) as error:
         a_backup(tmp_path, plain, rate=0.1).restore()
+    assert error.value.code == "bad-backup"
+    assert re.search(r"variables, optimizer/\d+ differs", error.value.problem)
 
 
 def test_a_bank_of_another_size_is_refused(encoder, tmp_path):
@@ -260,8 +260,9 @@ def test_a_bank_of_another_size_is_refused(encoder, tmp_path):
     started.objectives[0].join()
     a_backup(tmp_path, started).write()
     fewer = classifier_of(encoder, seed=1, examples=50)
-    with pytest.raises(InputError, match=r"saved memory bank.*\(90, 8\)"):
+    with pytest.raises(InputError) as error:
         a_backup(tmp_path, fewer).restore()
+    assert error.value.code == "bank-of-another-shape"
 
 
 def test_backups_take_no_more_than_their_share(monkeypatch):
@@ -299,7 +300,7 @@ def test_weights_wait_until_a_backup_speaks_of_them(encoder, tmp_path):
         fresh = tfadv.AdversarialClassifier(
             tfadv.Encoder.from_pretrained(encoder), num_classes=2
         )
-        kept_part(fresh).load_weights(path)
+        part_to_keep(fresh).load_weights(path)
         return float(fresh.head.bias[0])
 
     classifier = tfadv.AdversarialClassifier(
@@ -343,12 +344,14 @@ def add_seconds(path):
     safetensors.numpy.save_file(tensors, path, metadata)
 
 
-def test_a_run_that_was_cut_off_goes_on(settings, whole, cut, capsys):
-    with pytest.raises(InputError, match=r"no results\.json; give its command"):
+def test_a_run_that_was_cut_off_goes_on(settings, whole, cut, caplog):
+    caplog.set_level("INFO", "tfadv")
+    with pytest.raises(InputError) as error:
         tfadv.load(cut)
+    assert error.value.code == "not-whole"
     add_seconds(cut / STATE)
     results = loop.train(tiny_run.dataset(), settings, cut)
-    assert "resuming at update 16 of 31" in capsys.readouterr().out
+    assert "resuming at update 16 of 31" in caplog.text
     assert kill_runs.differences(cut, whole) == []
     # Times are those of both processes.
     assert 1000 < results["train_seconds"] < 1100
@@ -358,8 +361,9 @@ def test_a_run_that_was_cut_off_goes_on(settings, whole, cut, capsys):
     assert [s > 500 for s in seconds] == [False, True, False]
     # It is whole now.
     assert not (cut / "backup").exists()
-    with pytest.raises(InputError, match="already holds a run"):
+    with pytest.raises(InputError) as error:
         loop.train(tiny_run.dataset(), settings, cut)
+    assert error.value.code == "run-exists"
 
 
 def test_a_full_disk_leaves_the_last_backup(
@@ -376,10 +380,11 @@ def test_a_full_disk_leaves_the_last_backup(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(InputError, match="No space left on device") as e:
+        with pytest.raises(InputError) as error:
             loop.train(tiny_run.dataset(), settings, folder)
-    assert "\n" not in str(e.value)
-    assert f"--output_dir={folder}: cannot write there" in str(e.value)
+    assert error.value.code == "unwritable"
+    assert "No space left on device" in str(error.value)
+    assert "\n" not in str(error.value)
     assert not list(folder.rglob("partial*"))
     loop.train(tiny_run.dataset(), settings, folder)
     assert kill_runs.differences(folder, whole) == []
@@ -387,7 +392,7 @@ def test_a_full_disk_leaves_the_last_backup(
 
 def test_sigterm_ends_training_with_a_backup(settings, tmp_path):
     folder = tmp_path / "run"
-    seldom = dataclasses.replace(settings, backup_seconds=1000.0)
+    seldom = changed(settings, backup_seconds=1000.0)
     handler = signal.getsignal(signal.SIGTERM)
     with (
         acting_at(5, lambda: os.kill(os.getpid(), signal.SIGTERM)),
@@ -414,39 +419,64 @@ def test_signals_are_the_main_threads_alone(tmp_path):
 
 
 def test_what_is_not_the_same_run_is_refused(settings, cut):
+    """Runs that are made in Python, where no flags tell them apart."""
     before = (cut / STATE).read_bytes()
     dataset = tiny_run.dataset()
-    faster = dataclasses.replace(settings, learning_rate=0.01)
     texts = ["a dull plot", *dataset.train.texts[1:]]
     others = dataclasses.replace(
         dataset, train=dataclasses.replace(dataset.train, texts=texts)
     )
-    for data, changed, flags, message in (
-        (dataset, faster, "", "learning_rate is 0.01, where the run has 0.008"),
-        (others, settings, "", "sha256_of_texts is"),
+    for data, changes, names in (
+        (dataset, {"learning_rate": 0.01}, ["optimization.learning_rate"]),
         (
             dataset,
-            settings,
-            "--seed=2\n",
-            "--seed=2, where the run has no --seed; give the same flags to "
-            "resume it, another folder, or --overwrite to start anew",
+            {
+                "seed": 2,
+                "adversary": dataclasses.replace(settings.adversary, steps=2),
+            },
+            ["adversary.steps", "optimization.seed"],
         ),
+        (
+            dataset,
+            {"method": "rar"},
+            ["method", "objectives.reconstruction.weight"],
+        ),
+        (others, {}, []),
     ):
-        with pytest.raises(InputError, match=re.escape(message)) as raised:
-            loop.train(data, changed, cut, flags)
-        assert f"--output_dir={cut} holds another run" in str(raised.value)
+        with pytest.raises(InputError) as error:
+            loop.train(data, changed(settings, **changes), cut)
+        assert error.value.code == "another-run"
+        assert (error.value.argument, error.value.value) == (
+            "output_dir",
+            str(cut),
+        )
+        told = re.findall("`([a-z_.]+)` is", error.value.problem)
+        assert told[: len(names)] == names
+        assert told or "texts" in error.value.problem
     assert (cut / STATE).read_bytes() == before
 
 
-def test_overwrite_starts_anew(cut):
-    assert run_folder.check_output(cut, False, "") is True
-    assert run_folder.check_output(cut, True, "--seed=2\n") is False
-    run_folder.create(cut, {}, "")
-    assert sorted(p.name for p in cut.iterdir()) == ["flags.cfg", "run.json"]
+def test_how_often_backups_are_written_is_free_to_change(settings):
+    dataset = tiny_run.dataset()
+    record.check_same(
+        record.identity(changed(settings, backup_seconds=5.0), dataset),
+        record.identity(settings, dataset),
+        "run",
+    )
+
+
+def test_overwrite_starts_anew(settings, cut):
+    same = record.identity(settings, tiny_run.dataset())
+    assert run_folder.check_output(cut, False, same) is True
+    other = record.identity(changed(settings, seed=2), tiny_run.dataset())
+    assert run_folder.check_output(cut, True, other) is False
+    run_folder.create(cut, tiny_run.record(), "")
+    names = sorted(p.name for p in cut.iterdir())
+    assert names == ["flags.cfg", "settings.json"]
 
 
 def test_without_backups_a_run_starts_anew(settings, whole, cut):
-    none = dataclasses.replace(settings, backup_seconds=0.0)
+    none = changed(settings, backup_seconds=0.0)
     # It goes on from the one that there is, and leaves none.
     with acting_at(30, die), pytest.raises(CutError):
         loop.train(tiny_run.dataset(), none, cut)
@@ -455,38 +485,46 @@ def test_without_backups_a_run_starts_anew(settings, whole, cut):
     loop.train(tiny_run.dataset(), none, cut)
     assert not (cut / "backup").exists()
     shutil.copyfile(kill_runs.state_of(whole), kill_runs.state_of(cut))
+    for name in ("settings.json", "flags.cfg"):
+        # They tell that there were none.
+        text = (cut / name).read_text()
+        assert re.search(r'backup_seconds("|=).*0\.0', text)
+        shutil.copyfile(whole / name, cut / name)
     assert kill_runs.differences(cut, whole) == []
 
 
 @pytest.mark.parametrize(
-    ("files", "goes_on"),
+    ("files", "code"),
     [
-        (["run.json"], True),
-        (["partial.run.json"], True),
-        (["run.json", "partial.flags.cfg"], True),
-        (["run.json", "flags.cfg", "encoder", "tensorboard"], True),
-        (["run.json", "evaluation.json"], False),
-        (["metrics.jsonl"], False),
-        (["run.json", "thesis.tex"], False),
-        (["results.json", "run.json", "flags.cfg"], False),
+        (["settings.json"], None),
+        (["partial.settings.json"], None),
+        (["settings.json", "partial.flags.cfg"], None),
+        (["settings.json", "flags.cfg", "encoder", "tensorboard"], None),
+        (["settings.json", "evaluation.json"], "run-exists"),
+        (["metrics.jsonl"], "run-exists"),
+        (["settings.json", "thesis.tex"], "other-files"),
+        (["results.json", "settings.json", "flags.cfg"], "run-exists"),
+        (["run.json", "flags.cfg", "backup"], "another-version"),
     ],
 )
-def test_only_what_is_left_of_a_run_is_taken_over(tmp_path, files, goes_on):
+def test_only_what_is_left_of_a_run_is_taken_over(tmp_path, files, code):
     for name in files:
         (tmp_path / name).write_text("")
-    if goes_on:
-        assert run_folder.check_output(tmp_path, False, "") is False
-    else:
-        with pytest.raises(InputError, match="holds"):
-            run_folder.check_output(tmp_path, False, "")
+    if code is None:
+        assert run_folder.check_output(tmp_path, False) is False
+        return
+    with pytest.raises(InputError) as error:
+        run_folder.check_output(tmp_path, False)
+    assert error.value.code == code
 
 
 def test_two_processes_do_not_train_in_one_folder(settings, cut):
     with (
         files.claimed(cut),
-        pytest.raises(InputError, match="another process trains in this"),
+        pytest.raises(InputError) as error,
     ):
         loop.train(tiny_run.dataset(), settings, cut)
+    assert error.value.code == "folder-in-use"
     with files.claimed(cut):
         pass
 

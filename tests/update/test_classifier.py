@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfadv.adversaries.freelb import FreeLB
 from tfadv.data import batching
+from tfadv.errors import InputError
 from tfadv.update.classifier import AdversarialClassifier
 from tfadv.update.passes import PassStatistics
 
@@ -626,5 +627,6 @@ def test_float16_with_loss_scaling_never_corrupts_weights(
 
 
 def test_a_single_class_is_refused(tiny_encoder):
-    with pytest.raises(ValueError, match="num_classes=1"):
+    with pytest.raises(InputError) as error:
         AdversarialClassifier(tiny_encoder(), 1)
+    assert error.value.argument == "num_classes"

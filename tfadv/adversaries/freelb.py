@@ -1,16 +1,19 @@
-"""FreeLB: who looks for the perturbation that hurts most, in training."""
+"""FreeLB: who looks for the perturbation that hurts most, in training.
+
+This module needs no TensorFlow until an adversary is used: the command line
+makes its flags from the settings.
+"""
 
 import copy
+import dataclasses
+import math
 
-import keras
-import tensorflow as tf
-
-from tfadv.adversaries import perturbation
-from tfadv.adversaries.ascent import run_passes
+from tfadv.errors import InputError
+from tfadv.fields import Group, field
 
 
-@keras.saving.register_keras_serializable(package="tfadv")
-class FreeLB:
+@dataclasses.dataclass(frozen=True)
+class FreeLB(Group):
     """Finds adversarial word embeddings by normalised gradient ascent.
 
     FreeLB runs `steps` forward and backward passes over a batch. Each pass
@@ -34,7 +37,8 @@ class FreeLB:
             it from learning to. 0 is the paper's: full strength at once.
 
     Raises:
-        ValueError: a setting is out of its range.
+        InputError: a setting is out of its range, or the random start would
+            lie outside the ball.
 
     Example:
 
@@ -49,61 +53,86 @@ class FreeLB:
      - [Cai et al. 2018](https://arxiv.org/abs/1805.04807), on growing strength
     """
 
-    def __init__(
-        self,
-        steps=3,
-        step_size=0.1,
-        init_magnitude=0.0,
-        max_norm=0,
-        warmup_steps=0,
-    ):
-        if int(steps) != steps or steps < 1:
-            raise ValueError(
-                "`steps` must be a whole number of at least 1. Received: "
-                f"steps={steps}"
+    steps: int = field(
+        3,
+        "n: forward and backward passes per update. The paper searches 2 to 4.",
+        flag="adv_steps",
+        low=1,
+        high=1000,
+    )
+    step_size: float = field(
+        0.1,
+        "alpha: length of an ascent step, in the units of the word embeddings. "
+        "The paper searches 0.01 to 0.2.",
+        flag="adv_step_size",
+        above=0,
+    )
+    init_magnitude: float = field(
+        0.0,
+        "gamma: size of the random start; 0 starts at the clean embeddings. "
+        "The paper searches 0 to 0.8.",
+        flag="adv_init_magnitude",
+        low=0,
+    )
+    max_norm: float = field(
+        0.0,
+        "epsilon: largest L2 norm of an example's perturbation; 0 means no "
+        "limit. The paper searches 0 to 0.5.",
+        flag="adv_max_norm",
+        low=0,
+    )
+    warmup_steps: int = field(
+        0,
+        "Updates over which alpha grows to its full size.",
+        flag=None,
+        low=0,
+    )
+
+    def check(self):
+        limit = math.sqrt(3) * self.max_norm
+        if 0 < limit < self.init_magnitude:
+            raise InputError(
+                "start-outside-ball",
+                "the random start, of norm `init_magnitude` / sqrt(3), would "
+                f"lie outside of the ball of radius `max_norm`={self.max_norm}",
+                "lower the first, or raise the second or set it to 0",
+                argument="init_magnitude",
+                value=self.init_magnitude,
             )
-        # Written so that NaN fails, too.
-        if not 0 < step_size < float("inf"):
-            raise ValueError(
-                "`step_size` must be a positive number. Received: "
-                f"step_size={step_size}"
-            )
-        if not 0 <= init_magnitude < float("inf"):
-            raise ValueError(
-                "`init_magnitude` must be 0 or a positive number. Received: "
-                f"init_magnitude={init_magnitude}"
-            )
-        if not 0 <= max_norm < float("inf"):
-            raise ValueError(
-                "`max_norm` must be 0 (unlimited) or a positive number. "
-                f"Received: max_norm={max_norm}"
-            )
-        if int(warmup_steps) != warmup_steps or warmup_steps < 0:
-            raise ValueError(
-                "`warmup_steps` must be a whole number of at least 0. "
-                f"Received: warmup_steps={warmup_steps}"
-            )
-        self.steps = int(steps)
-        self.step_size = float(step_size)
-        self.init_magnitude = float(init_magnitude)
-        self.max_norm = float(max_norm)
-        self.warmup_steps = int(warmup_steps)
 
     def at(self, updates):
         """Returns the adversary as strong as it is in one update.
 
         Args:
             updates: int scalar tensor, the updates made before.
+
+        Returns:
+            `FreeLB`. While alpha grows, its `step_size` is a tensor.
         """
         if not self.warmup_steps:
             return self
-        adversary = copy.copy(self)
+        import tensorflow as tf
+
         grown = tf.cast(updates + 1, tf.float32) / self.warmup_steps
-        adversary.step_size = self.step_size * tf.minimum(grown, 1.0)
+        adversary = copy.copy(self)
+        # A tensor is no setting: it is neither checked nor saved.
+        step_size = self.step_size * tf.minimum(grown, 1.0)
+        object.__setattr__(adversary, "step_size", step_size)
         return adversary
 
     def initialize(self, padding_mask, embedding_dim, seed_generator):
-        """Returns the first pass's delta, `[batch, tokens, embedding_dim]`."""
+        """Draws the first pass's delta.
+
+        Args:
+            padding_mask: tensor of shape `[batch, tokens]`.
+            embedding_dim: int.
+            seed_generator: `keras.random.SeedGenerator`.
+
+        Returns:
+            float32 tensor of shape `[batch, tokens, embedding_dim]`.
+        """
+        from tfadv.adversaries import perturbation
+
         # Zeros need no seed: the generator then stays where it is.
         seed = seed_generator.next() if self.init_magnitude else None
         delta = perturbation.initialize(
@@ -112,12 +141,38 @@ class FreeLB:
         return perturbation.project(delta, self.max_norm)
 
     def ascend(self, delta, gradient, padding_mask):
-        """Returns the next pass's delta: one step, then the projection."""
+        """Makes one step and the projection.
+
+        Args:
+            delta: float32 tensor of shape `[batch, tokens, embedding]`.
+            gradient: tensor of delta's shape.
+            padding_mask: tensor of shape `[batch, tokens]`.
+
+        Returns:
+            The next pass's delta.
+        """
+        from tfadv.adversaries import perturbation
+
         delta = perturbation.step(delta, gradient, padding_mask, self.step_size)
         return perturbation.project(delta, self.max_norm)
 
     def run(self, one_pass, delta, padding_mask, state, first=0, last=None):
-        """Runs the passes, or some of them: see `run_passes`."""
+        """Runs the passes, or some of them, as `ascent.run_passes` does.
+
+        Args:
+            one_pass: callable of `(index, delta, state)` that returns the
+                gradient with respect to delta and the new state.
+            delta: the first pass's delta.
+            padding_mask: tensor of shape `[batch, tokens]`.
+            state: nested structure of tensors, carried from pass to pass.
+            first: int. The pass to begin with.
+            last: int or scalar tensor. The pass to end before; `None` for all.
+
+        Returns:
+            The delta for pass `last`, or the one of the n-th pass; and the
+            last state.
+        """
+        from tfadv.adversaries.ascent import run_passes
 
         def ascend(delta, gradient):
             return self.ascend(delta, gradient, padding_mask)
@@ -126,17 +181,11 @@ class FreeLB:
             one_pass, ascend, delta, state, self.steps, first, last
         )
 
-    def get_config(self):
+    def get_config(self) -> dict:
         """Returns the settings, as `from_config` takes them."""
-        return {
-            "steps": self.steps,
-            "step_size": self.step_size,
-            "init_magnitude": self.init_magnitude,
-            "max_norm": self.max_norm,
-            "warmup_steps": self.warmup_steps,
-        }
+        return self.to_dict()
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict):
         """Builds the adversary again from `get_config`'s settings."""
-        return cls(**config)
+        return cls.from_dict(config)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfadv.adversaries import perturbation
 from tfadv.adversaries.ascent import run_passes
+from tfadv.errors import InputError
 
 NORMS = ("l2", "linf")
 
@@ -72,7 +73,7 @@ def pgd_attack(
         `Attack`.
 
     Raises:
-        ValueError: a setting is out of its range.
+        InputError: a setting is out of its range.
 
     Example:
 
@@ -87,25 +88,7 @@ def pgd_attack(
      - [Madry et al. 2018](https://arxiv.org/abs/1706.06083)
      - CARL and RAR paper, Tables 4 and 5
     """
-    if norm not in NORMS:
-        raise ValueError(f"`norm` must be one of {NORMS}. Received: {norm}")
-    if steps < 1 or restarts < 1:
-        raise ValueError(
-            "`steps` and `restarts` must be at least 1. Received: "
-            f"steps={steps}, restarts={restarts}"
-        )
-    # Written so that NaN fails, too.
-    if not tf.is_tensor(epsilon) and not 0 <= epsilon < float("inf"):
-        raise ValueError(
-            "`epsilon` must be 0 or a positive number. Received: "
-            f"epsilon={epsilon}"
-        )
-    given = step_size is not None and not tf.is_tensor(step_size)
-    if given and not 0 < step_size < float("inf"):
-        raise ValueError(
-            "`step_size` must be a positive number, or None. Received: "
-            f"step_size={step_size}"
-        )
+    _check_attack(epsilon, steps, step_size, norm, restarts)
     epsilon = tf.convert_to_tensor(epsilon, tf.float32)
     if step_size is None:
         step_size = 2.5 * epsilon / steps
@@ -200,6 +183,39 @@ def pgd_attack(
             maximum_iterations=restarts - 1,
         )
     return Attack(*best[:3], clean.outputs, best.outputs)
+
+
+def _check_attack(epsilon, steps, step_size, norm, restarts):
+    """Refuses settings out of their range; tensors have no value yet."""
+    infinity = float("inf")
+    # Written so that NaN fails, too.
+    for argument, value, allowed, expected in (
+        ("norm", norm, norm in NORMS, f"one of {', '.join(NORMS)}"),
+        ("steps", steps, steps >= 1, "at least 1"),
+        ("restarts", restarts, restarts >= 1, "at least 1"),
+        (
+            "epsilon",
+            epsilon,
+            tf.is_tensor(epsilon) or 0 <= epsilon < infinity,
+            "0 or a positive number",
+        ),
+        (
+            "step_size",
+            step_size,
+            step_size is None
+            or tf.is_tensor(step_size)
+            or 0 < step_size < infinity,
+            "a positive number, or None",
+        ),
+    ):
+        if not allowed:
+            raise InputError(
+                "not-a-choice" if argument == "norm" else "out-of-range",
+                f"expected {expected}",
+                "give such a value",
+                argument=argument,
+                value=value,
+            )
 
 
 class _Found(typing.NamedTuple):

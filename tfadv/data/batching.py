@@ -5,10 +5,13 @@ the epoch's number, so that a run can be repeated, or taken up in its middle.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
+
+from tfadv import progress
+from tfadv.data.examples import Examples
 
 _TEXTS_AT_ONCE = 4096
 _PREFETCHED = 2
@@ -37,12 +40,14 @@ class TokenizedExamples:
     def __len__(self):
         return len(self.labels)
 
-    def order_by_length(self):
+    def order_by_length(self) -> np.ndarray:
         """Returns the examples' indices, from the shortest to the longest."""
         return np.argsort(self.token_ids.row_lengths(), kind="stable")
 
 
-def tokenize(examples, tokenizer, name="texts"):
+def tokenize(
+    examples: Examples, tokenizer, name: str = "texts"
+) -> TokenizedExamples:
     """Tokenizes a split once, before any epoch.
 
     Args:
@@ -66,8 +71,8 @@ def tokenize(examples, tokenizer, name="texts"):
         tokenizer.tokenize(
             tf.constant(examples.texts[start : start + _TEXTS_AT_ONCE])
         )
-        for start in tqdm(
-            starts, f"tokenizing {name}", disable=len(starts) < 4 or None
+        for start in progress.track(
+            starts, f"tokenizing {name}", verbose=len(starts) >= 4
         )
     ]
     return TokenizedExamples(
@@ -78,7 +83,7 @@ def tokenize(examples, tokenizer, name="texts"):
     )
 
 
-def bucket_widths(max_length):
+def bucket_widths(max_length: int) -> list[int]:
     """Returns the widths that batches are padded to.
 
     Widths grow by a step, and where it is more, by an eighth of the next lower
@@ -104,7 +109,13 @@ def bucket_widths(max_length):
     return widths
 
 
-def training_batches(tokenized, batch_size, seed, epochs=1, skip=0):
+def training_batches(
+    tokenized: TokenizedExamples,
+    batch_size: int,
+    seed: int,
+    epochs: int = 1,
+    skip: int = 0,
+) -> tf.data.Dataset:
     """Batches a split for training, newly shuffled in every epoch.
 
     Examples are shuffled, ordered by bucket and cut into batches, and the
@@ -153,7 +164,9 @@ def training_batches(tokenized, batch_size, seed, epochs=1, skip=0):
     return _gather(rows.skip(skip), tokenized)
 
 
-def evaluation_batches(tokenized, batch_size):
+def evaluation_batches(
+    tokenized: TokenizedExamples, batch_size: int
+) -> tf.data.Dataset:
     """Batches a split for evaluation, from its shortest text to its longest.
 
     Args:
@@ -167,6 +180,63 @@ def evaluation_batches(tokenized, batch_size):
     order = tokenized.order_by_length()
     rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
     return _gather(rows, tokenized)
+
+
+def batch_spec() -> tuple[dict, tf.TensorSpec]:
+    """Returns the open shapes of all batches, for a `tf.function` of them.
+
+    Returns:
+        `(inputs, labels)` of `tf.TensorSpec`, as `evaluation_batches` has it.
+    """
+    inputs = {
+        name: tf.TensorSpec([None, None], tf.int32)
+        for name in ("token_ids", "padding_mask", "segment_ids")
+    }
+    inputs["index"] = tf.TensorSpec([None], tf.int32)
+    return inputs, tf.TensorSpec([None], tf.int32)
+
+
+def map_in_order(
+    function: Callable,
+    tokenized: TokenizedExamples,
+    batch_size: int = 32,
+    description: str | None = None,
+) -> list:
+    """Calls a function on batches of like length, and undoes their order.
+
+    Args:
+        function: callable of a batch's inputs and labels, best a
+            `tf.function(input_signature=batch_spec())`, so that it has one
+            graph. It returns a tensor, or a nest of tensors, whose first axis
+            is the batch's.
+        tokenized: `TokenizedExamples`.
+        batch_size: int.
+        description: string, what the progress bar says; `None` for no bar.
+
+    Returns:
+        List, an entry an example in the order of `tokenized`: what the
+        function returned for it, as NumPy arrays without the batch's axis.
+        An array that has an axis of tokens is padded as its batch was.
+
+    Example:
+
+    ```python
+    logits = np.stack(map_in_order(lambda x, _: classifier(x), tokenized))
+    ```
+    """
+    rows = [None] * len(tokenized)
+    batches = progress.track(
+        evaluation_batches(tokenized, batch_size),
+        description or "",
+        verbose=description is not None,
+    )
+    for inputs, labels in batches:
+        results = tf.nest.map_structure(np.asarray, function(inputs, labels))
+        for row, index in enumerate(inputs["index"].numpy()):
+            rows[index] = tf.nest.map_structure(
+                lambda array, row=row: array[row], results
+            )
+    return rows
 
 
 def _buckets(tokenized):

@@ -1,13 +1,14 @@
 """The datasets that are known by a name."""
 
 from tfadv.data import movie_reviews, tfds_datasets
+from tfadv.data.examples import TextDataset
 from tfadv.errors import InputError
 
 NAMES = ("movie_reviews", *tfds_datasets.SOURCES)
 
 
-def load(name, split_ids_file=None):
-    """Load a dataset of the catalogue, downloading it if need be.
+def load(name: str, split_ids_file: str | None = None) -> TextDataset:
+    """Loads a dataset of the catalogue, downloading it if need be.
 
     Args:
         name: string, one of `NAMES`.
@@ -30,23 +31,23 @@ def load(name, split_ids_file=None):
     print(dataset.train.texts[0])
     ```
     """
-    check_name(name)
+    if name not in NAMES:
+        raise InputError(
+            "not-a-choice",
+            f"expected one of {', '.join(NAMES)}",
+            "choose one of them, or give files of your own with `train_file`",
+            argument="dataset",
+            value=name,
+        )
     source = tfds_datasets.SOURCES.get(name)
     if split_ids_file and not (source and source.sizes):
         raise InputError(
-            f"--split_ids_file={split_ids_file} and --dataset={name} clash: "
-            f"the splits of {name} are fixed, not drawn; leave one away"
+            "clash",
+            f"the splits of `dataset`={name} are fixed, not drawn",
+            "omit it",
+            argument="split_ids_file",
+            value=str(split_ids_file),
         )
     if source:
         return tfds_datasets.load(name, split_ids_file)
     return movie_reviews.load()
-
-
-def check_name(name):
-    """Refuses a name that is none of `NAMES` with an `InputError`."""
-    if name not in NAMES:
-        raise InputError(
-            f"there is no dataset {name!r}; name one of "
-            + ", ".join(NAMES)
-            + ", or give files of your own with --train_file"
-        )

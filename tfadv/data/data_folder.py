@@ -12,12 +12,12 @@ _EXTENSIONS = (".tsv", ".csv", ".jsonl")
 
 
 def load(
-    folder,
-    name=None,
-    text_column="text",
-    label_column="label",
-    split_ids_file=None,
-):
+    folder: str,
+    name: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+    split_ids_file: str | None = None,
+) -> TextDataset:
     r"""Loads a dataset from a folder with one file a split.
 
     The files are `train`, `dev` and `test`, each with the extension `.tsv`,
@@ -64,24 +64,38 @@ def load(
     source = tfds_datasets.SOURCES[name] if name else None
     is_drawn = source and source.sizes and "dev" not in paths
     if split_ids_file and not is_drawn:
-        what = paths.get("dev", f"--data_dir={folder}")
         raise InputError(
-            f"--split_ids_file={split_ids_file} and {what} clash: ids name "
-            "rows of a drawn dataset, these files are the splits already; "
-            "leave one away"
+            "clash",
+            "ids name rows of a drawn dataset, but the files in `data_dir`="
+            f"{folder} are the splits already",
+            "omit one of them",
+            argument="split_ids_file",
+            value=str(split_ids_file),
         )
     if is_drawn and "test" not in paths:
-        raise InputError(
-            f"--data_dir={folder}: the splits of {name} are drawn from train "
-            "and test, or are the files where there is a dev file; found "
-            "train alone; add a test or a dev file"
+        raise _refused(
+            folder,
+            "no-file-of-split",
+            f"the splits of {name} are drawn from train and test, or are the "
+            "files where there is a dev file; found train alone",
+            "add a test or a dev file",
         )
     label_names = _known_labels(source, is_drawn)
     splits = {}
     for split, path in paths.items():
-        examples, names = text_files.read_examples(
-            path, text_column, label_column, label_names, flag="--data_dir"
-        )
+        try:
+            examples, names = text_files.read_examples(
+                path, text_column, label_column, label_names, argument="path"
+            )
+        except InputError as error:
+            if error.argument != "path":
+                raise
+            raise _refused(
+                folder,
+                error.code,
+                f"{path.name}: {error.problem}",
+                error.remedy,
+            ) from error
         # The other files have the classes of the first one, train.
         label_names = names
         splits[split] = _as_source(examples, source, len(names))
@@ -99,9 +113,11 @@ def _find(folder):
     """Returns the file of each split that there is."""
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
-        raise InputError(
-            f"--data_dir={folder}: expected a folder with train, dev and "
-            f"test files, found {found}; correct the path"
+        raise _refused(
+            folder,
+            "no-such-folder",
+            f"expected a folder with train, dev and test files, found {found}",
+            "correct the path",
         )
     paths = {}
     for split in ("train", "dev", "test"):
@@ -111,20 +127,31 @@ def _find(folder):
             if (path := folder / f"{split}{extension}").is_file()
         ]
         if len(found) > 1:
-            raise InputError(
-                f"--data_dir={folder}: expected one {split} file, found "
-                f"{', '.join(path.name for path in found)}; keep one of them"
+            raise _refused(
+                folder,
+                "several-files-of-split",
+                f"expected one {split} file, found "
+                f"{', '.join(path.name for path in found)}",
+                "keep one of them",
             )
         if found:
             paths[split] = found[0]
     if "train" not in paths:
         names = sorted(path.name for path in folder.iterdir())[:5]
-        raise InputError(
-            f"--data_dir={folder}: expected train.tsv, train.csv or "
-            f"train.jsonl, found {', '.join(names) or 'an empty folder'}; add "
-            "or rename the training file"
+        raise _refused(
+            folder,
+            "no-train-file",
+            "expected train.tsv, train.csv or train.jsonl, found "
+            f"{', '.join(names) or 'an empty folder'}",
+            "add or rename the training file",
         )
     return paths
+
+
+def _refused(folder, code, problem, remedy):
+    return InputError(
+        code, problem, remedy, argument="data_dir", value=str(folder)
+    )
 
 
 def _known_labels(source, is_drawn):

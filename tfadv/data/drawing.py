@@ -1,6 +1,7 @@
 """Class-balanced splits of large datasets, drawn by a hash of the texts."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,7 +28,13 @@ _ROW = np.dtype(
 )
 
 
-def draw(sources, sizes, label_names, seed=SEED, where="rows"):
+def draw(
+    sources: dict[str, Callable],
+    sizes: dict[str, int],
+    label_names: Sequence[str],
+    seed: int = SEED,
+    dataset: str | None = None,
+) -> dict[str, list[str]]:
     """Draws train, dev and test rows, the same number of every class.
 
     Within a class the rows are ordered by a hash of their text and the seed:
@@ -48,7 +55,7 @@ def draw(sources, sizes, label_names, seed=SEED, where="rows"):
         sizes: dict of `"train"`, `"dev"` and `"test"`: rows of each class.
         label_names: tuple of strings, the classes to draw.
         seed: int.
-        where: string, where the rows are from, for error messages.
+        dataset: string, the dataset's name, for error messages.
 
     Returns:
         dict of `"train"`, `"dev"` and `"test"`: lists of ids such as
@@ -88,9 +95,12 @@ def draw(sources, sizes, label_names, seed=SEED, where="rows"):
             ]
             if len(of_class) < end:
                 raise InputError(
-                    f"{where}: {source} holds {len(of_class)} distinct texts "
-                    f"of the class {name!r}, to draw {split} from it takes "
-                    f"{end}; give all of the dataset's rows"
+                    "too-few-rows",
+                    f"expected {end} distinct texts of the class {name!r} in "
+                    f"{source}, to draw {split}; found {len(of_class)}",
+                    "give all of the dataset's rows",
+                    argument="dataset",
+                    value=dataset,
                 )
             chosen.extend(of_class[start:end])
         used[source] = end
@@ -101,7 +111,12 @@ def draw(sources, sizes, label_names, seed=SEED, where="rows"):
     return {split: ids[split] for split in ("train", "dev", "test")}
 
 
-def pick(sources, ids, num_classes, where="split ids"):
+def pick(
+    sources: dict[str, Callable],
+    ids: dict[str, list[str]],
+    num_classes: int,
+    split_ids_file: str | None = None,
+) -> dict[str, Examples]:
     """Reads the rows that ids name.
 
     A single pass over the rows; no other text is kept.
@@ -110,7 +125,7 @@ def pick(sources, ids, num_classes, where="split ids"):
         sources: dict of functions, as `draw` takes them.
         ids: dict of lists of ids, as `draw` returns it.
         num_classes: int. A row with a label beyond is none of the dataset's.
-        where: string, where the ids are from, for error messages.
+        split_ids_file: path, where the ids are from, for error messages.
 
     Returns:
         dict of the same keys: `tfadv.data.examples.Examples`, in the order
@@ -137,9 +152,12 @@ def pick(sources, ids, num_classes, where="split ids"):
                 splits[split].labels[place] = label
     if places:
         raise InputError(
-            f"{where}: the data has no row {min(places)!r} of the dataset's "
-            f"classes ({len(places)} such ids); give the data that the ids "
-            "were drawn from"
+            "no-such-row",
+            f"expected a row {min(places)!r} of the dataset's classes, found "
+            f"none ({len(places)} such ids)",
+            "give the data that the ids were drawn from",
+            argument="split_ids_file",
+            value=split_ids_file and str(split_ids_file),
         )
     return splits
 

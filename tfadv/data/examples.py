@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from tfadv.fields import Group
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -13,12 +15,12 @@ class Examples:
     adversaries refer to it by that number.
 
     Args:
-        texts: list of `str`, one an example.
+        texts: list of `str`, one for each example.
         labels: int32 array of shape `[examples]`, each in
             `[0, len(label_names))` of the dataset it belongs to.
     """
 
-    texts: list
+    texts: list[str]
     labels: np.ndarray
 
     def __len__(self):
@@ -39,11 +41,14 @@ class TextDataset:
             that each text is, such as `"train/123"`; texts that were added to
             a split come after those with ids. `None` for a dataset that is
             not drawn from a larger one.
+        source: `tfadv.data.settings.DataSettings` that it was loaded with, or
+            `None` for a dataset that was made in Python.
     """
 
     name: str
-    label_names: tuple
+    label_names: tuple[str, ...]
     train: Examples
-    dev: Examples = None
-    test: Examples = None
-    ids: dict = None
+    dev: Examples | None = None
+    test: Examples | None = None
+    ids: dict[str, list[str]] | None = None
+    source: Group | None = None

@@ -19,8 +19,8 @@ _LABEL_NAMES = ("negative", "positive")
 _MEMBER = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 
 
-def load():
-    """Load the film review sentences of Hutto and Gilbert (ICWSM 2014).
+def load() -> TextDataset:
+    """Loads the film review sentences of Hutto and Gilbert (ICWSM 2014).
 
     10,605 sentences from Rotten Tomatoes, collected by Pang and Lee, each
     with the mean of at least 20 readers' ratings of its sentiment from -4 to
@@ -76,8 +76,11 @@ def load():
         UnicodeDecodeError,
     ) as error:
         raise InputError(
-            f"the film reviews in {folder} cannot be read; delete that "
-            "folder and they are downloaded anew"
+            "damaged-download",
+            f"the film reviews in {folder} cannot be read",
+            "delete that folder, and they are downloaded anew",
+            argument="dataset",
+            value="movie_reviews",
         ) from error
     train, dev, test = _split(_sentences(content), SPLIT_SEED)
     return TextDataset(
@@ -90,7 +93,7 @@ def load():
 
 
 def _sentences(content):
-    """Turn the lines `id, mean rating, text` into distinct (text, label)."""
+    """Turns the lines `id, mean rating, text` into distinct (text, label)."""
     sentences = {}
     for line in content.splitlines():
         _, rating, text = line.split("\t")
@@ -106,7 +109,7 @@ def _normalised(text):
 
 
 def _split(sentences, seed):
-    """Split (text, label) pairs, which may come in any order."""
+    """Splits (text, label) pairs, which may come in any order."""
     train, dev, test = [], [], []
     dev_part = DEV_EXAMPLES // len(_LABEL_NAMES)
     test_part = TEST_EXAMPLES // len(_LABEL_NAMES)

@@ -1,18 +1,18 @@
 """The file that says which rows of a dataset were drawn: split_ids.json."""
 
 import hashlib
-import json
-import pathlib
 import re
 
+from tfadv import files
+from tfadv.data.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
-_FLAG = "--split_ids_file"
 _SPLITS = ("train", "dev", "test")
+_GIVE = "give the split_ids.json of a run"
 _ID = re.compile(r"(train|test)/(0|[1-9][0-9]*)")
 
 
-def describe(dataset):
+def describe(dataset: TextDataset) -> dict:
     """Describes the rows that a drawn dataset is made of.
 
     Args:
@@ -43,7 +43,7 @@ def describe(dataset):
     }
 
 
-def read(path, dataset_name):
+def read(path: str, dataset_name: str) -> dict:
     """Reads the rows that make the splits of a dataset.
 
     Args:
@@ -66,43 +66,41 @@ def read(path, dataset_name):
     content = split_ids.read("runs/freelb/split_ids.json", "ag_news")
     ```
     """
-    where = f"{_FLAG}={path}"
     try:
-        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(
-            f"{where}: the file cannot be read ({error.strerror}); give the "
-            "split_ids.json of a run"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{where}: this is not JSON; give the split_ids.json of a run"
-        ) from error
+        content = files.read_json(path)
+    except InputError as error:
+        raise _refused(path, error.code, error.problem, _GIVE) from error
     if not _is_well_formed(content):
-        raise InputError(
-            f'{where}: expected {{"dataset": name, "splits": {{"train": '
-            'ids, "dev": ids, "test": ids}} with ids such as "train/123", '
-            "found something else; give the split_ids.json of a run"
+        raise _refused(
+            path,
+            "not-split-ids",
+            'expected {"dataset": name, "splits": {"train": ids, "dev": ids, '
+            '"test": ids}} with ids such as "train/123", found something else',
+            _GIVE,
         )
     if content["dataset"] != dataset_name:
-        raise InputError(
-            f"{where}: its rows are of {content['dataset']}, the dataset is "
-            f"{dataset_name}; give a file of {dataset_name}, or --dataset="
-            f"{content['dataset']}"
+        raise _refused(
+            path,
+            "ids-of-another-dataset",
+            f"its rows are of {content['dataset']}, the dataset is "
+            f"{dataset_name}",
+            f"give a file of {dataset_name}, or `dataset`={content['dataset']}",
         )
     seen = {}
     for split, ids in content["splits"].items():
         for row in ids:
             if row in seen:
-                raise InputError(
-                    f"{where}: {row} is in {seen[row]} and again in {split}; "
-                    "delete one of the two"
+                raise _refused(
+                    path,
+                    "id-twice",
+                    f"{row} is in {seen[row]} and again in {split}",
+                    "delete one of the two",
                 )
             seen[row] = split
     return content
 
 
-def check_texts(splits, content, path):
+def check_texts(splits: dict[str, Examples], content: dict, path: str) -> None:
     """Compares the texts that ids led to with those they were written for.
 
     Args:
@@ -115,12 +113,20 @@ def check_texts(splits, content, path):
     """
     for split, sha256 in content.get("sha256", {}).items():
         if split in splits and _hash(splits[split].texts) != sha256:
-            raise InputError(
-                f"{_FLAG}={path}: its ids lead to other {split} texts in "
-                "this data than where it was written; read the data from "
-                "where it was read then (TFDS or --data_dir), or draw anew "
-                f"without {_FLAG}"
+            raise _refused(
+                path,
+                "other-texts",
+                f"its ids lead to other {split} texts in this data than where "
+                "it was written",
+                "read the data from where it was read then (TFDS or "
+                "`data_dir`), or omit `split_ids_file` to draw anew",
             )
+
+
+def _refused(path, code, problem, remedy):
+    return InputError(
+        code, problem, remedy, argument="split_ids_file", value=str(path)
+    )
 
 
 def _is_well_formed(content):

@@ -1,10 +1,12 @@
 """Labelled texts from the user's own CSV, TSV and JSON Lines files."""
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,12 +15,12 @@ from tfadv.errors import InputError
 
 
 def load_files(
-    train_file,
-    dev_file=None,
-    test_file=None,
-    text_column="text",
-    label_column="label",
-):
+    train_file: str,
+    dev_file: str | None = None,
+    test_file: str | None = None,
+    text_column: str = "text",
+    label_column: str = "label",
+) -> TextDataset:
     r"""Load a dataset from one file a split.
 
     The classes are those of the training file; a label in the other files
@@ -37,7 +39,7 @@ def load_files(
 
     Raises:
         InputError: if a file is not as `read_examples` wants it; the message
-            names the flag, the file and the line.
+            names the argument, the file and the line.
 
     Example:
 
@@ -54,7 +56,7 @@ def load_files(
     ```
     """
     train, label_names = read_examples(
-        train_file, text_column, label_column, flag="--train_file"
+        train_file, text_column, label_column, argument="train_file"
     )
     others = {}
     for split, path in (("dev", dev_file), ("test", test_file)):
@@ -64,7 +66,7 @@ def load_files(
                 text_column,
                 label_column,
                 label_names,
-                flag=f"--{split}_file",
+                argument=f"{split}_file",
             )
     return TextDataset(
         name=pathlib.Path(train_file).stem,
@@ -74,7 +76,13 @@ def load_files(
     )
 
 
-def read_examples(path, text_column, label_column, label_names=None, flag=None):
+def read_examples(
+    path: str,
+    text_column: str,
+    label_column: str | None,
+    label_names: Sequence[str] | None = None,
+    argument: str = "path",
+) -> tuple[Examples, tuple[str, ...] | None]:
     r"""Read the labelled texts of one file.
 
     The extension, in either case, tells the format:
@@ -101,8 +109,7 @@ def read_examples(path, text_column, label_column, label_names=None, flag=None):
         label_names: sequence of strings, the known classes in order, or
             `None` to take the file's own: by number if all are integers,
             else in the order of the alphabet.
-        flag: string, the command-line flag that named the file, for error
-            messages, or `None`.
+        argument: string, the argument that errors name for the file.
 
     Returns:
         Tuple of the `tfadv.data.Examples`, in the file's order, and the
@@ -112,7 +119,11 @@ def read_examples(path, text_column, label_column, label_names=None, flag=None):
     Raises:
         InputError: if the file cannot be read, is malformed, lacks a column
             or a value, or has a label that is not in `label_names`; or, with
-            `label_names=None`, if it has only one class.
+            `label_names=None`, if it has only one class. Codes:
+            `"no-such-file"`, `"is-a-folder"`, `"unreadable"`,
+            `"unknown-format"`, `"not-utf8"`, `"nul-byte"`, `"empty-file"`,
+            `"bad-csv"`, `"bad-json"`, `"no-such-column"`, `"bad-text"`,
+            `"bad-label"`, `"unknown-label"`, `"one-class"`, `"one-column"`.
 
     Example:
 
@@ -130,91 +141,119 @@ def read_examples(path, text_column, label_column, label_names=None, flag=None):
     # ['A joy.'] [1]
     ```
     """
-    path = pathlib.Path(path)
-    where = f"{flag} {path}" if flag else str(path)
     if text_column == label_column:
         raise InputError(
-            f"--text_column and --label_column are both {text_column!r}; "
-            "name two different columns"
+            "one-column",
+            "expected two different columns, found the same one for "
+            "`text_column` and `label_column`",
+            "name two different columns",
+            argument="label_column",
+            value=label_column,
         )
-    if path.is_dir():
-        raise InputError(f"{where}: this is a folder; give a file in it")
+    file = _File(pathlib.Path(path), argument)
     formats = {".csv": _csv_rows, ".tsv": _tsv_rows, ".jsonl": _json_rows}
-    if path.suffix.lower() not in formats:
-        raise InputError(
-            f"{where}: the name must end in .csv, .tsv or .jsonl, which tells "
-            "the format; convert or rename the file"
+    suffix = file.path.suffix.lower()
+    if file.path.is_dir():
+        raise file.refused(
+            "is-a-folder", "expected a file, found a folder", "give a file"
         )
-    content = _read(path, where)
+    if suffix not in formats:
+        raise file.refused(
+            "unknown-format",
+            "the name must end in .csv, .tsv or .jsonl, which tells the format",
+            "convert or rename the file",
+        )
     texts, labels, lines = [], [], []
-    for line, row in formats[path.suffix.lower()](content, where):
-        at = f"{where}, line {line}"
-        texts.append(_text(row, text_column, at))
+    for line, row in formats[suffix](file.read(), file):
+        texts.append(_text(row, text_column, file, line))
         if label_column is not None:
-            labels.append(_label(row, label_column, at))
+            labels.append(_label(row, label_column, file, line))
             lines.append(line)
     if not texts:
-        raise InputError(
-            f"{where}: there is no example in it, only a header; give a file "
-            "with at least one row"
+        raise file.refused(
+            "empty-file",
+            "expected examples, found only a header",
+            "give a file with at least one row",
         )
     if label_column is None:
         return Examples(texts, None), label_names and tuple(label_names)
     if label_names is None:
         label_names = _names(labels)
         if len(label_names) == 1:
-            raise InputError(
-                f"{where}: every label is {label_names[0]!r}, and training "
-                "needs two classes or more; look at the file and at "
-                "--label_column"
+            raise file.refused(
+                "one-class",
+                "training needs two classes or more, found that every label "
+                f"is {label_names[0]!r}",
+                "look at the file and at `label_column`",
             )
     numbers = {name: number for number, name in enumerate(label_names)}
     for label, line in zip(labels, lines, strict=True):
         if label not in numbers:
-            raise InputError(
-                f"{where}, line {line}: the label {_short(label)} is not one "
-                f"of the known labels {_listed(numbers)}; correct the label "
-                "or add its class to the training file"
+            raise file.refused(
+                "unknown-label",
+                f"expected one of the labels {_listed(numbers)}, found "
+                f"{_short(label)}",
+                "correct the label or add its class to the training file",
+                line,
             )
     labels = np.array([numbers[label] for label in labels], dtype=np.int32)
     return Examples(texts, labels), tuple(label_names)
 
 
-def _read(path, where):
-    """The text of a file, free of the bytes that no text file has."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            problem = "there is no such file; correct the path"
-        else:
-            problem = (
-                f"the file cannot be read ({error.strerror}); see to its "
-                "permissions"
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A file, and the argument that errors name for it."""
+
+    path: pathlib.Path
+    argument: str
+
+    def refused(self, code, problem, remedy, line=None):
+        """Returns the `InputError` about the file, or a line of it."""
+        if line is not None:
+            problem = f"line {line}: {problem}"
+        return InputError(
+            code, problem, remedy, argument=self.argument, value=str(self.path)
+        )
+
+    def read(self):
+        """Returns the text, free of the bytes that no text file has."""
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError as error:
+            raise self.refused(
+                "no-such-file", "there is no such file", "correct the path"
+            ) from error
+        except OSError as error:
+            raise self.refused(
+                "unreadable",
+                f"the file cannot be read ({error.strerror})",
+                "see to its permissions",
+            ) from error
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            # The error holds the bytes after the byte order mark.
+            before = error.object[: error.start]
+            raise self.refused(
+                "not-utf8",
+                f"the byte 0x{error.object[error.start]:02x} is not UTF-8",
+                "save the file in UTF-8",
+                _line_number(before.decode("utf-8")),
+            ) from error
+        if "\0" in text:
+            raise self.refused(
+                "nul-byte",
+                "there is a NUL byte, which no UTF-8 text has",
+                "save the file as plain text in UTF-8",
+                _line_number(text[: text.index("\0")]),
             )
-        raise InputError(f"{where}: {problem}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # The error holds the bytes after the byte order mark.
-        before = error.object[: error.start]
-        line = _line_number(before.decode("utf-8"))
-        raise InputError(
-            f"{where}, line {line}: the byte "
-            f"0x{error.object[error.start]:02x} is not UTF-8; save the file "
-            "in UTF-8"
-        ) from error
-    if "\0" in text:
-        line = _line_number(text[: text.index("\0")])
-        raise InputError(
-            f"{where}, line {line}: there is a NUL byte, which no UTF-8 text "
-            "has; save the file as plain text in UTF-8"
-        )
-    if not text.strip():
-        raise InputError(
-            f"{where}: the file is empty; give a file with at least one row"
-        )
-    return text
+        if not text.strip():
+            raise self.refused(
+                "empty-file",
+                "the file is empty",
+                "give a file with at least one row",
+            )
+        return text
 
 
 def _line_number(before):
@@ -223,24 +262,24 @@ def _line_number(before):
     return 1 + len(re.findall(r"\r\n|\r|\n", before))
 
 
-def _csv_rows(content, where):
+def _csv_rows(content, file):
     return _table_rows(
-        content, where, "quote values that hold a comma or a line break"
+        content, file, "quote values that hold a comma or a line break"
     )
 
 
-def _tsv_rows(content, where):
+def _tsv_rows(content, file):
     return _table_rows(
         content,
-        where,
+        file,
         "a value cannot hold a tab or a line break",
         delimiter="\t",
         quoting=csv.QUOTE_NONE,
     )
 
 
-def _table_rows(content, where, hint, **dialect):
-    """Yield (line number, dictionary of the cells) for each row."""
+def _table_rows(content, file, hint, **dialect):
+    """Yields (line number, dictionary of the cells) for each row."""
     # The default limit of 128 KiB a cell is below what a text may have. It is
     # the process's, so it is put back.
     limit = csv.field_size_limit()
@@ -257,34 +296,37 @@ def _table_rows(content, where, hint, **dialect):
                 rows.append((line, cells))
             line = reader.line_num + 1
     except csv.Error as error:
-        problem = (
-            "a quote is opened and never closed; close it, and double the "
-            "quotes inside a quoted value"
-            if "unexpected end of data" in str(error)
-            else f"{error}; double the quotes inside a quoted value"
-        )
-        raise InputError(f"{where}, line {line}: {problem}") from error
+        problem, remedy = str(error), "double the quotes inside a quoted value"
+        if "unexpected end of data" in problem:
+            problem = "a quote is opened and never closed"
+            remedy = f"close it, and {remedy}"
+        raise file.refused("bad-csv", problem, remedy, line) from error
     finally:
         csv.field_size_limit(limit)
     header_line, header = rows[0]
     for name in header:
         # Spreadsheets leave any number of nameless columns.
         if name and header.count(name) > 1:
-            raise InputError(
-                f"{where}, line {header_line}: the header has two columns "
-                f"{_short(name)}; rename one"
+            raise file.refused(
+                "bad-csv",
+                f"the header has two columns {_short(name)}",
+                "rename one",
+                header_line,
             )
     for line, cells in rows[1:]:
         if len(cells) != len(header):
-            raise InputError(
-                f"{where}, line {line}: there are {len(cells)} cells where "
-                f"the header has {len(header)}; {hint}"
+            raise file.refused(
+                "bad-csv",
+                f"expected {len(header)} cells as in the header, found "
+                f"{len(cells)}",
+                hint,
+                line,
             )
         yield line, dict(zip(header, cells, strict=True))
 
 
-def _json_rows(content, where):
-    """Yield (line number, object) for each line that is not blank."""
+def _json_rows(content, file):
+    """Yields (line number, object) for each line that is not blank."""
     for line, row in enumerate(io.StringIO(content, newline=""), 1):
         if not row.strip():
             continue
@@ -292,67 +334,84 @@ def _json_rows(content, where):
             row = json.loads(row)
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "it is too large or too deep")
-            raise InputError(
-                f"{where}, line {line}: this is not JSON ({reason}); write "
-                "one JSON object a line"
+            raise file.refused(
+                "bad-json",
+                f"this is not JSON ({reason})",
+                "write one JSON object a line",
+                line,
             ) from error
         if not isinstance(row, dict):
-            raise InputError(
-                f"{where}, line {line}: there is {_short(row)} where a JSON "
-                'object is expected; write {"text": ..., "label": ...}'
+            raise file.refused(
+                "bad-json",
+                f"expected a JSON object, found {_short(row)}",
+                'write {"text": ..., "label": ...}',
+                line,
             )
         yield line, row
 
 
-def _text(row, column, at):
-    text = _value(row, column, at, "--text_column")
+def _text(row, column, file, line):
+    text = _value(row, column, file, line, "text_column")
     if not isinstance(text, str):
-        raise InputError(
-            f"{at}: the text in {column!r} is {_short(text)}, not a string; "
-            "correct it or name another column with --text_column"
+        raise file.refused(
+            "bad-text",
+            f"expected a string in {column!r}, found {_short(text)}",
+            "correct it, or name another column with `text_column`",
+            line,
         )
     if not text.strip():
-        raise InputError(
-            f"{at}: the text in {column!r} is empty; fill it in or delete "
-            "the row"
+        raise file.refused(
+            "bad-text",
+            f"the text in {column!r} is empty",
+            "fill it in or delete the row",
+            line,
         )
-    return _clean(text, column, at)
+    return _clean(text, column, file, line)
 
 
-def _label(row, column, at):
-    label = _value(row, column, at, "--label_column")
+def _label(row, column, file, line):
+    label = _value(row, column, file, line, "label_column")
     # `True` is an `int` to Python.
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)
     if label is None or (isinstance(label, str) and not label.strip()):
-        raise InputError(
-            f"{at}: the label in {column!r} is missing; fill it in or delete "
-            "the row"
+        raise file.refused(
+            "bad-label",
+            f"the label in {column!r} is missing",
+            "fill it in or delete the row",
+            line,
         )
     if not isinstance(label, str):
-        raise InputError(
-            f"{at}: the label in {column!r} is {_short(label)}, not a string "
-            "or an integer; correct it or name another column with "
-            "--label_column"
+        raise file.refused(
+            "bad-label",
+            f"expected a string or an integer in {column!r}, found "
+            f"{_short(label)}",
+            "correct it, or name another column with `label_column`",
+            line,
         )
-    return _clean(label.strip(), column, at)
+    return _clean(label.strip(), column, file, line)
 
 
-def _value(row, column, at, flag):
+def _value(row, column, file, line, argument):
     if column not in row:
-        raise InputError(
-            f"{at}: there is no column {column!r}, only {_listed(row)}; name "
-            f"the right one with {flag}"
+        raise file.refused(
+            "no-such-column",
+            f"expected a column {column!r}, found {_listed(row)}",
+            f"name the right one with `{argument}`",
+            line,
         )
     return row[column]
 
 
-def _clean(value, column, at):
-    """Refuse what JSON's escapes can make and UTF-8 text cannot hold."""
+def _clean(value, column, file, line):
+    """Refuses what JSON's escapes can make and UTF-8 text cannot hold."""
     if re.search("[\0\ud800-\udfff]", value):
-        raise InputError(
-            f"{at}: {column!r} has an escape of a NUL or of half a character "
-            "(\\u0000, \\ud800 to \\udfff); delete it"
+        raise file.refused(
+            "not-utf8",
+            f"{column!r} has an escape of a NUL or of half a character "
+            "(\\u0000, \\ud800 to \\udfff)",
+            "delete it",
+            line,
         )
     return value
 

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import sys
+from collections.abc import Callable
 
 import numpy as np
 from absl import logging
@@ -38,15 +39,15 @@ class Source:
 
     name: str
     builder: str
-    label_names: tuple
-    fields: tuple
-    sizes: dict = None
+    label_names: tuple[str, ...]
+    fields: tuple[str, ...]
+    sizes: dict[str, int] | None = None
     text_column: str = "text"
-    other_labels: tuple = ()
-    module: str = None
+    other_labels: tuple[str, ...] = ()
+    module: str | None = None
     escaped_lines: bool = False
 
-    def clean(self, text):
+    def clean(self, text: str) -> str:
         """Restores the line breaks of a text."""
         return text.replace("\\n", "\n") if self.escaped_lines else text
 
@@ -102,7 +103,7 @@ SOURCES = {
 }
 
 
-def load(name, split_ids_file=None):
+def load(name: str, split_ids_file: str | None = None) -> TextDataset:
     """Loads a dataset of the paper, which TFDS downloads if need be.
 
     | name    | classes | train  | dev   | test  |
@@ -162,7 +163,11 @@ def load(name, split_ids_file=None):
     return drawn(source, rows, split_ids_file)
 
 
-def drawn(source, rows, split_ids_file=None):
+def drawn(
+    source: Source,
+    rows: dict[str, Callable],
+    split_ids_file: str | None = None,
+) -> TextDataset:
     """Makes the dataset of drawn rows, or of those that a file names.
 
     Args:
@@ -182,14 +187,13 @@ def drawn(source, rows, split_ids_file=None):
             rows,
             source.sizes,
             source.label_names,
-            where=f"--dataset={source.name}",
+            dataset=source.name,
         )
         splits = drawing.pick(rows, ids, num_classes)
     else:
         content = split_ids.read(split_ids_file, source.name)
         ids = content["splits"]
-        where = f"--split_ids_file={split_ids_file}"
-        splits = drawing.pick(rows, ids, num_classes, where)
+        splits = drawing.pick(rows, ids, num_classes, split_ids_file)
         split_ids.check_texts(splits, content, split_ids_file)
     return TextDataset(source.name, source.label_names, **splits, ids=ids)
 
@@ -219,10 +223,13 @@ def _prepare(source):
     except Exception as error:
         reason = " ".join(str(error).split()) or "no reason given"
         raise InputError(
-            f"--dataset={source.name}: TFDS cannot prepare {source.builder} "
-            f"in {folder} ({type(error).__name__}: {reason[:150]}); give the "
-            "dataset's files with --data_dir, or set TFDS_DATA_DIR to a "
-            "folder with a prepared copy"
+            "not-prepared",
+            f"TFDS cannot prepare {source.builder} in {folder} "
+            f"({type(error).__name__}: {reason[:150]})",
+            "give the dataset's files with `data_dir`, or set TFDS_DATA_DIR "
+            "to a folder with a prepared copy",
+            argument="dataset",
+            value=source.name,
         ) from error
     finally:
         logging.set_verbosity(verbosity)
@@ -250,8 +257,11 @@ def _rows(source, builder, split):
                 yield " ".join(filter(str.strip, texts)), int(label)
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise InputError(
-            f"--dataset={source.name}: TFDS' copy in {builder.data_dir} "
-            "cannot be read; delete that folder and it is prepared anew"
+            "damaged-download",
+            f"TFDS' copy in {builder.data_dir} cannot be read",
+            "delete that folder, and it is prepared anew",
+            argument="dataset",
+            value=source.name,
         ) from error
 
 

@@ -78,10 +78,14 @@ class YahooAnswers(tfds.core.GeneratorBasedBuilder):
             archive = dl_manager.download_dir / "manual" / ARCHIVE
         if not archive.exists():
             raise InputError(
-                f"--dataset=yahoo: expected {ARCHIVE} in the folder "
-                f"{archive.parent}, found none; put it there (it is linked "
-                "from https://github.com/zhangxiangxiao/Crepe), or give the "
-                "dataset's files with --data_dir"
+                "no-archive",
+                f"expected {ARCHIVE} in the folder {archive.parent}, found "
+                "none",
+                "put it there (it is linked from "
+                "https://github.com/zhangxiangxiao/Crepe), or give the "
+                "dataset's files with `data_dir`",
+                argument="dataset",
+                value="yahoo",
             )
         return {
             split: self._generate_examples(archive, split)
@@ -119,9 +123,12 @@ class YahooAnswers(tfds.core.GeneratorBasedBuilder):
             zlib.error,
         ) as error:
             raise InputError(
-                f"--dataset=yahoo: {ARCHIVE} in the folder {archive.parent} "
-                f"is damaged: {name} cannot be read beyond row {line} "
-                f"({' '.join(str(error).split())}); download it again"
+                "damaged-download",
+                f"{ARCHIVE} in the folder {archive.parent} is damaged: {name} "
+                f"cannot be read beyond row {line} ({error})",
+                "download it again",
+                argument="dataset",
+                value="yahoo",
             ) from error
 
 

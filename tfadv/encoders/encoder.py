@@ -1,27 +1,17 @@
 """A pretrained KerasHub backbone, opened at its word embeddings."""
 
-import contextlib
-import pathlib
-import shutil
-import tempfile
+import os
 
 import keras
 import keras_hub
-import safetensors
-import safetensors.numpy
+import tensorflow as tf
 
-from tfadv.encoders import activations, blocks, precision
+from tfadv.encoders import activations, blocks, families, keras_hub_backbones
 from tfadv.encoders.packing import Packing
 from tfadv.errors import InputError
-from tfadv.sources import checkpoint, names
-
-_BACKBONES = {
-    "albert": keras_hub.models.AlbertBackbone,
-    "bert": keras_hub.models.BertBackbone,
-}
-
-# What a config that leaves it out means.
-_DEFAULT_ACTIVATION = {"albert": "gelu_new", "bert": "gelu"}
+from tfadv.sources import names
+from tfadv.sources.checkpoint import Checkpoint
+from tfadv.sources.families import family_of, settings_of
 
 # Where the backbone is opened: the layer whose output delta is added to.
 _OPENINGS = {
@@ -42,12 +32,19 @@ class Encoder(keras.layers.Layer):
         backbone: a `keras_hub.models.AlbertBackbone` or
             `keras_hub.models.BertBackbone`.
         activation: string. The feed-forward layers' activation by its Hugging
-            Face name: `"gelu"` (exact), `"gelu_new"` (tanh approximation) or
-            `"relu"`. `None` leaves the backbone's own.
+            Face name, such as `"gelu"` (exact), `"gelu_new"` (tanh
+            approximation) or `"relu"`; see
+            `tfadv.encoders.activations.ACTIVATIONS`. `None` leaves the
+            backbone's own.
         perturb_at: string. `"word_embeddings"`: the perturbation is added to
             the output of the lookup, before positions, segments and
             LayerNorm. `"embedding_block"`: to the embedding block's output,
             after them.
+        layer_norm_epsilon: float. The epsilon of every LayerNormalization.
+            `None` leaves the backbone's own.
+        attention_dropout: float. The dropout rate of attention's
+            probabilities. `None` leaves the backbone's own. All other rates
+            are `backbone.dropout`.
         **kwargs: passed to `keras.layers.Layer`, like `name` and `dtype`.
 
     Call arguments:
@@ -77,16 +74,18 @@ class Encoder(keras.layers.Layer):
 
     def __init__(
         self,
-        backbone,
-        activation=None,
-        perturb_at="word_embeddings",
+        backbone: keras.Model,
+        activation: str | None = None,
+        perturb_at: str = "word_embeddings",
+        layer_norm_epsilon: float | None = None,
+        attention_dropout: float | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if not isinstance(backbone, tuple(_BACKBONES.values())):
+        if not isinstance(backbone, families.BACKBONES):
             raise ValueError(
                 "`backbone` must be one of "
-                f"{[c.__name__ for c in _BACKBONES.values()]}. Received: "
+                f"{[c.__name__ for c in families.BACKBONES]}. Received: "
                 f"{type(backbone).__name__}"
             )
         if activation is not None and activation not in activations.ACTIVATIONS:
@@ -100,14 +99,24 @@ class Encoder(keras.layers.Layer):
                 f"`perturb_at` must be one of {list(_OPENINGS)}. Received: "
                 f"perturb_at={perturb_at}"
             )
+        if layer_norm_epsilon is None:
+            layer_norm_epsilon = backbone.embeddings_layer_norm.epsilon
+        if attention_dropout is None:
+            attention_dropout = backbone.dropout
         self.backbone = backbone
         self.activation = activation
         self.perturb_at = perturb_at
-        for block in blocks.blocks(backbone):
-            # Called as it is, the backbone is to compute the same.
-            block.activation = self.activation_function
-            block._feedforward_intermediate_dense.activation = block.activation
-        precision.keep_residuals(backbone)
+        self.layer_norm_epsilon = layer_norm_epsilon
+        self.attention_dropout = attention_dropout
+        # Called as it is, the backbone is to compute the same.
+        keras_hub_backbones.configure(
+            backbone,
+            activation,
+            layer_norm_epsilon,
+            attention_dropout=attention_dropout,
+        )
+        keras_hub_backbones.keep_residuals(backbone)
+        self.description = keras_hub_backbones.describe(backbone)
         opening = backbone.get_layer(_OPENINGS[perturb_at]).output
         self._first_half = keras.Model(backbone.input, opening)
         # ALBERT has a projection between the embedding block and the blocks.
@@ -126,21 +135,24 @@ class Encoder(keras.layers.Layer):
     @classmethod
     def from_pretrained(
         cls,
-        name_or_folder,
-        load_weights=True,
-        dropout=None,
-        perturb_at="word_embeddings",
-        dtype=None,
-    ):
+        name_or_folder: str | os.PathLike | Checkpoint,
+        load_weights: bool = True,
+        dropout: float | None = None,
+        perturb_at: str = "word_embeddings",
+        dtype: str | keras.DTypePolicy | None = None,
+    ) -> "Encoder":
         """Opens a pretrained encoder.
+
+        What the config says of activation, epsilon and dropout rates holds.
 
         Args:
             name_or_folder: string or path: the folder of a Hugging Face
                 checkpoint or a KerasHub preset, or a name, as
-                `tfadv.sources.names.resolve` takes it.
+                `tfadv.sources.names.resolve` takes it; or what
+                `tfadv.sources.names.open_checkpoint` returns.
             load_weights: bool. `False` leaves random weights, for a model
                 whose weights are loaded afterwards.
-            dropout: float. Replaces the config's dropout probabilities.
+            dropout: float. Replaces all dropout rates of the config.
             perturb_at: string, as in the constructor.
             dtype: string or `keras.DTypePolicy`, such as `"mixed_bfloat16"`.
 
@@ -150,31 +162,29 @@ class Encoder(keras.layers.Layer):
         Raises:
             InputError: there is no such encoder, its files are incomplete, it
                 is of a family that is not supported, or its config asks for
-                something that the backbone would compute differently.
+                something that is not computed here.
+
+        Example:
+
+        ```python
+        encoder = tfadv.Encoder.from_pretrained("all-minilm-l6-v2")
+        ```
         """
-        folder = names.resolve(name_or_folder)
-        config = checkpoint.read_config(folder)
-        family = checkpoint.family(config)
-        if family not in _BACKBONES:
-            raise InputError(
-                f"--encoder: {folder} holds a {family!r} encoder; supported "
-                f"are {', '.join(_BACKBONES)}"
-            )
-        settings = {"dtype": precision.policy(dtype)}
-        activation = None
-        if "model_type" in config:
-            activation = config.get("hidden_act", _DEFAULT_ACTIVATION[family])
-            _check_hugging_face_config(folder, config, dropout)
-            # KerasHub reads one dropout for ALBERT and none for BERT, and
-            # takes every BERT to have two segments.
-            settings["dropout"] = config.get("hidden_dropout_prob")
-            settings["num_segments"] = config.get("type_vocab_size", 2)
+        checkpoint = names.open_checkpoint(name_or_folder)
+        policy = keras_hub_backbones.policy(dtype)
+        if checkpoint.is_keras_hub:
+            backbone = _from_preset(checkpoint, load_weights, dropout, policy)
+            return cls(backbone, perturb_at=perturb_at, dtype=dtype)
+        settings = settings_of(checkpoint, activations.ACTIVATIONS)
+        hidden_dropout = settings.pop("hidden_dropout")
         if dropout is not None:
-            settings["dropout"] = dropout
-        backbone = _load(
-            folder, _BACKBONES[family], family, load_weights, settings
-        )
-        return cls(backbone, activation, perturb_at, dtype=dtype)
+            hidden_dropout = settings["attention_dropout"] = dropout
+        if load_weights:
+            _ = checkpoint.tensors  # the cheapest to find missing
+        backbone = families.build(checkpoint, hidden_dropout, policy)
+        if load_weights:
+            families.assign(families.parameters(backbone), checkpoint)
+        return cls(backbone, perturb_at=perturb_at, dtype=dtype, **settings)
 
     def embed(self, inputs, training=False):
         """Looks up the word embeddings: text becomes points in space.
@@ -210,16 +220,10 @@ class Encoder(keras.layers.Layer):
         if self._to_blocks is not None:
             x = self._to_blocks([x, segment_ids], training=training)
         packing = Packing(mask)
-        backbone = self.backbone
         x = blocks.encode(
-            backbone,
-            activations.fastest(self._activation, backbone.intermediate_dim),
-            packing.pack(x),
-            packing,
-            training,
-            pooled_only,
+            self.description, packing.pack(x), packing, training, pooled_only
         )
-        pooled = backbone.pooled_dense(x[: packing.batch])
+        pooled = self.backbone.pooled_dense(x[: packing.batch])
         outputs = {"pooled_output": pooled}
         if not pooled_only:
             outputs["sequence_output"] = packing.unpack(x)
@@ -229,28 +233,41 @@ class Encoder(keras.layers.Layer):
         embeddings = self.embed(inputs, training)
         return self.encode(embeddings, inputs, training, pooled_only)
 
-    def check_tokenizer(self, tokenizer, flag="--encoder"):
+    def check_tokenizer(
+        self,
+        tokenizer,
+        argument: str = "encoder",
+        value: str | os.PathLike | None = None,
+    ) -> None:
         """Refuses a tokenizer that gives more than the encoder can read.
 
         Args:
             tokenizer: `tfadv.Tokenizer`.
-            flag: string, the flag and folder to blame, for error messages.
+            argument: string, the argument to blame in error messages.
+            value: what was given for it.
 
         Raises:
             InputError: its texts may be too long, or its ids too high.
         """
+        blame = {"argument": argument, "value": value and os.fspath(value)}
         if tokenizer.max_length > self.max_sequence_length:
             raise InputError(
-                f"{flag}: --max_length={tokenizer.max_length}, but the encoder "
-                f"reads at most {self.max_sequence_length} tokens; give that "
-                "or less"
+                "max-length-too-large",
+                f"expected a `max_length` of at most "
+                f"{self.max_sequence_length} tokens, which the encoder reads, "
+                f"found {tokenizer.max_length}",
+                "give that or less",
+                **blame,
             )
         rows = self.backbone.vocabulary_size
         if tokenizer.vocabulary_size > rows:
             raise InputError(
-                f"{flag}: the vocabulary has {tokenizer.vocabulary_size} "
-                f"pieces, the encoder embeddings of {rows}; take the "
-                "vocabulary that belongs to the encoder"
+                "vocabulary-too-large",
+                f"expected a vocabulary of at most {rows} pieces, for which "
+                "the encoder has embeddings, found "
+                f"{tokenizer.vocabulary_size}",
+                "take the vocabulary that belongs to the encoder",
+                **blame,
             )
 
     @property
@@ -259,14 +276,14 @@ class Encoder(keras.layers.Layer):
         return self._first_half.trainable_weights
 
     @property
-    def activation_function(self):
-        """The feed-forward layers' activation, as a function."""
-        return activations.ACTIVATIONS[self._activation]
+    def hidden_dropout(self) -> float:
+        """The rate of all dropout layers but those of attention."""
+        return self.backbone.dropout
 
     @property
-    def _activation(self):
-        # KerasHub's own default is the tanh approximation.
-        return self.activation or "gelu_new"
+    def activation_function(self):
+        """The feed-forward layers' activation, as a function."""
+        return activations.ACTIVATIONS[self.description.activation]
 
     @property
     def token_embedding(self):
@@ -280,6 +297,8 @@ class Encoder(keras.layers.Layer):
                 "backbone": keras.saving.serialize_keras_object(self.backbone),
                 "activation": self.activation,
                 "perturb_at": self.perturb_at,
+                "layer_norm_epsilon": self.layer_norm_epsilon,
+                "attention_dropout": self.attention_dropout,
             }
         )
         return config
@@ -299,51 +318,17 @@ def _select(inputs):
     }
 
 
-def _check_hugging_face_config(folder, config, dropout):
-    """Refuses what KerasHub would silently compute in another way."""
-    expected = {
-        "position_embedding_type": ["absolute"],
-        "layer_norm_eps": [1e-12],
-        "hidden_act": list(activations.ACTIVATIONS),
-        "is_decoder": [False],
-        "add_cross_attention": [False],
-    }
-    for key, values in expected.items():
-        # A newer config leaves out what has its default value.
-        if config.get(key, values[0]) not in values:
-            raise InputError(
-                f"--encoder: {folder}/config.json has {key}={config[key]!r}; "
-                f"supported is {' or '.join(map(repr, values))}"
-            )
-    rates = [
-        config.get("hidden_dropout_prob"),
-        config.get("attention_probs_dropout_prob"),
-    ]
-    if dropout is None and (rates[0] != rates[1] or rates[0] is None):
-        raise InputError(
-            f"--encoder: {folder}/config.json has hidden_dropout_prob="
-            f"{rates[0]} and attention_probs_dropout_prob={rates[1]}; one "
-            "rate is supported for both: make them equal in a copy of the file"
-        )
-
-
-def _load(folder, backbone_class, family, load_weights, settings):
-    folder = pathlib.Path(folder)
-    files = sorted(path.name for path in folder.iterdir())
-    if load_weights and not any(
-        name.startswith("model.")
-        and name.endswith((".safetensors", ".safetensors.index.json", ".h5"))
-        for name in files
-    ):
-        raise InputError(
-            f"--encoder: {folder} has no weights: expected model.safetensors "
-            f"or model.weights.h5, {checkpoint.instead_of_weights(folder)}"
-        )
+def _from_preset(checkpoint, load_weights, dropout, policy):
+    """Opens the backbone of a KerasHub preset."""
+    family = family_of(checkpoint)
+    options = {} if dropout is None else {"dropout": dropout}
     try:
-        with _keras_hub_layout(folder, family, load_weights) as source:
-            return backbone_class.from_preset(
-                str(source), load_weights=load_weights, **settings
-            )
+        return getattr(keras_hub.models, family.backbone).from_preset(
+            str(checkpoint.folder),
+            load_weights=load_weights,
+            dtype=policy,
+            **options,
+        )
     except (
         ArithmeticError,
         AttributeError,
@@ -352,39 +337,13 @@ def _load(folder, backbone_class, family, load_weights, settings):
         RuntimeError,
         TypeError,
         ValueError,
-        safetensors.SafetensorError,
+        tf.errors.OpError,
     ) as error:
         reason = str(error).strip().split("\n")[0]
-        raise InputError(
-            f"--encoder: the files in {folder} do not make a whole {family} "
-            f"encoder ({type(error).__name__}: {reason}); check that "
-            "config.json and the weights belong together and are complete"
+        raise checkpoint.error(
+            "bad-preset",
+            f"expected a whole KerasHub preset in {checkpoint.folder} "
+            f"({type(error).__name__}: {reason})",
+            "check that config.json and the weights belong together and are "
+            "complete",
         ) from error
-
-
-@contextlib.contextmanager
-def _keras_hub_layout(folder, family, load_weights):
-    """Gives ALBERT tensors the prefix under which KerasHub looks for them.
-
-    A classifier's checkpoint calls them `albert.pooler.weight`, a bare
-    encoder's `pooler.weight`; KerasHub reads the first form alone.
-    """
-    names = {}
-    if load_weights and family == "albert":
-        for path in checkpoint.safetensors_files(folder):
-            with safetensors.safe_open(path, framework="np") as tensors:
-                names |= dict.fromkeys(tensors.keys(), path)
-    if not names or any(name.startswith("albert.") for name in names):
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as renamed:
-        renamed = pathlib.Path(renamed)
-        shutil.copy(folder / "config.json", renamed)
-        tensors = {}
-        for path in set(names.values()):
-            tensors |= safetensors.numpy.load_file(path)
-        safetensors.numpy.save_file(
-            {f"albert.{name}": value for name, value in tensors.items()},
-            renamed / "model.safetensors",
-        )
-        yield renamed

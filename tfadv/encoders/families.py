@@ -1,110 +1,76 @@
-"""What the encoder families call their weights, here and in checkpoints."""
+"""The encoder families' backbones: built from a config, filled from tensors."""
 
 import dataclasses
 import math
-import operator
 
 import keras
+import keras_hub
 import numpy as np
 
-from tfadv.sources import checkpoint as checkpoints
+from tfadv.encoders import keras_hub_backbones
+from tfadv.sources import families
+from tfadv.sources.checkpoint import Checkpoint
+from tfadv.sources.families import Family
 
-# KerasHub's name of a layer -> Hugging Face's, behind the family's prefix.
-_EMBEDDINGS = {
-    "token_embedding": "embeddings.word_embeddings",
-    "position_embedding": "embeddings.position_embeddings",
-    "segment_embedding": "embeddings.token_type_embeddings",
-    "embeddings_layer_norm": "embeddings.LayerNorm",
-}
-_LAYERS = {
-    "albert": {
-        **_EMBEDDINGS,
-        "embedding_projection": "encoder.embedding_hidden_mapping_in",
-        "pooled_dense": "pooler",
-    },
-    "bert": {**_EMBEDDINGS, "pooled_dense": "pooler.dense"},
-}
-# The same inside of a Transformer block.
-_BLOCK_LAYERS = {
-    "albert": {
-        "_self_attention_layer.query_dense": "attention.query",
-        "_self_attention_layer.key_dense": "attention.key",
-        "_self_attention_layer.value_dense": "attention.value",
-        "_self_attention_layer.output_dense": "attention.dense",
-        "_self_attention_layer_norm": "attention.LayerNorm",
-        "_feedforward_intermediate_dense": "ffn",
-        "_feedforward_output_dense": "ffn_output",
-        "_feedforward_layer_norm": "full_layer_layer_norm",
-    },
-    "bert": {
-        "_self_attention_layer.query_dense": "attention.self.query",
-        "_self_attention_layer.key_dense": "attention.self.key",
-        "_self_attention_layer.value_dense": "attention.self.value",
-        "_self_attention_layer.output_dense": "attention.output.dense",
-        "_self_attention_layer_norm": "attention.output.LayerNorm",
-        "_feedforward_intermediate_dense": "intermediate.dense",
-        "_feedforward_output_dense": "output.dense",
-        "_feedforward_layer_norm": "output.LayerNorm",
-    },
-}
-# The masked-LM head: `ReconstructionObjective.head_variables` -> tensor.
-HEADS = {
-    "albert": {
-        "kernel": "predictions.dense.weight",
-        "bias": "predictions.dense.bias",
-        "gamma": "predictions.LayerNorm.weight",
-        "beta": "predictions.LayerNorm.bias",
-        "vocabulary_bias": "predictions.bias",
-    },
-    "bert": {
-        "kernel": "cls.predictions.transform.dense.weight",
-        "bias": "cls.predictions.transform.dense.bias",
-        "gamma": "cls.predictions.transform.LayerNorm.weight",
-        "beta": "cls.predictions.transform.LayerNorm.bias",
-        "vocabulary_bias": "cls.predictions.bias",
-    },
-}
-CLASSIFIER_DROPOUT = {
-    "albert": "classifier_dropout_prob",
-    "bert": "classifier_dropout",
-}
+BACKBONES = tuple(
+    getattr(keras_hub.models, family.backbone)
+    for family in families.FAMILIES.values()
+)
 
 
-def masked_lm_head(folder):
-    """Reads the masked-LM head of a Hugging Face checkpoint.
+def of_backbone(backbone: keras.Model) -> Family:
+    """Returns the family of a KerasHub backbone."""
+    [family] = [
+        family
+        for family in families.FAMILIES.values()
+        if family.backbone == type(backbone).__name__
+    ]
+    return family
+
+
+def build(
+    checkpoint: Checkpoint,
+    dropout: float,
+    dtype: keras.DTypePolicy | None = None,
+) -> keras.Model:
+    """Builds the backbone of a Hugging Face config, with random weights.
 
     Args:
-        folder: path of an encoder, as `tfadv.sources.names.resolve` returns it.
+        checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
+        dropout: float, the rate of all of its dropout layers.
+        dtype: `keras.DTypePolicy` of its layers.
 
     Returns:
-        dict of float32 arrays, for `ReconstructionObjective.load_head`:
-        `"kernel"`, `[hidden, embedding]`, `"bias"`, `"gamma"`, `"beta"` and
-        `"vocabulary_bias"`. `None` if the folder has no such head, only a
-        part of one, or one that is not tied to the word embeddings.
+        `keras_hub.models.AlbertBackbone` or `keras_hub.models.BertBackbone`.
 
     Raises:
-        InputError: the files cannot be read.
-
-    Example:
-
-    ```python
-    arrays = families.masked_lm_head(folder)
-    if arrays is not None:
-        objective.load_head(arrays)
-    ```
+        InputError: the config's sizes make no encoder.
     """
-    config = checkpoints.read_config(folder)
-    names = HEADS.get(config.get("model_type"))
-    if names is None or not config.get("tie_word_embeddings", True):
-        return None
-    checkpoint = checkpoints.Checkpoint(folder)
-    if not all(name in checkpoint for name in names.values()):
-        return None
-    return {key: checkpoint.read(name).T for key, name in names.items()}
+    family = families.family_of(checkpoint)
+    sizes = {
+        argument: getattr(checkpoint.config, key)
+        for argument, key in family.sizes.items()
+    }
+    try:
+        if sizes["hidden_dim"] % sizes["num_heads"]:
+            raise ValueError("the heads do not divide the hidden size")
+        backbone_class = getattr(keras_hub.models, family.backbone)
+        return backbone_class(dropout=dropout, dtype=dtype, **sizes)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        told = ", ".join(
+            f"{key}={sizes[argument]}" for argument, key in family.sizes.items()
+        )
+        raise checkpoint.error(
+            "bad-config",
+            f"expected the sizes of an encoder in "
+            f"{checkpoint.folder / 'config.json'}, found {told} ({reason})",
+            "copy it anew from where the encoder comes from",
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)
-class _Parameter:
+class Parameter:
     """A Keras variable, and how PyTorch keeps it.
 
     Args:
@@ -115,75 +81,88 @@ class _Parameter:
     """
 
     variable: keras.Variable
-    shape: tuple
-    transposed: bool
+    shape: tuple[int, ...]
+    transposed: bool = False
 
-    def tensor(self):
-        array = as_array(self.variable)
+    def tensor(self) -> np.ndarray:
+        """Returns the variable's value as PyTorch keeps it, float32."""
+        array = keras.ops.convert_to_numpy(self.variable).astype(np.float32)
         if self.transposed:
             return array.reshape(self.shape[::-1]).T
         return array.reshape(self.shape)
 
-    def assign(self, tensor):
+    def assign(self, tensor: np.ndarray) -> None:
+        """Sets the variable to what PyTorch keeps."""
         array = tensor.T if self.transposed else tensor
         self.variable.assign(array.reshape(self.variable.shape))
 
 
-def parameters(classifier, family):
-    """Maps the names of a checkpoint's tensors to what they are here."""
-    parameters = {}
-    for name, layer in _modules(classifier, family).items():
-        weight, *bias = layer.weights
-        dense = isinstance(
-            layer, (keras.layers.Dense, keras.layers.EinsumDense)
-        )
-        shape = tuple(weight.shape)
-        if dense:
-            outputs = math.prod(layer.bias.shape)
-            shape = (outputs, math.prod(shape) // outputs)
-        parameters[f"{name}.weight"] = _Parameter(weight, shape, dense)
-        for variable in bias:
-            shape = (math.prod(variable.shape),)
-            parameters[f"{name}.bias"] = _Parameter(variable, shape, False)
-    return parameters
+def parameters(backbone: keras.Model) -> dict[str, Parameter]:
+    """Maps the names of a checkpoint's tensors to a backbone's variables.
 
+    Args:
+        backbone: `keras_hub.models.AlbertBackbone` or
+            `keras_hub.models.BertBackbone`.
 
-def _modules(classifier, family):
-    """Maps Hugging Face's names of modules to Keras' layers."""
-    backbone = classifier.encoder.backbone
+    Returns:
+        dict of `Parameter`s, by the names that a classifier's checkpoint has.
+    """
+    family = of_backbone(backbone)
     modules = {
-        f"{family}.{theirs}": backbone.get_layer(ours)
-        for ours, theirs in _LAYERS[family].items()
+        theirs: backbone.get_layer(ours)
+        for ours, theirs in family.layers.items()
     }
-    for name, block in _blocks(backbone, family).items():
-        for ours, theirs in _BLOCK_LAYERS[family].items():
-            layer = operator.attrgetter(ours)(backbone.get_layer(block))
-            modules[f"{family}.encoder.{name}.{theirs}"] = layer
-    return modules | {"classifier": classifier.head}
-
-
-def _blocks(backbone, family):
-    """Maps Hugging Face's names of the Transformer blocks to KerasHub's."""
-    if family == "bert":
-        return {
-            f"layer.{i}": f"transformer_layer_{i}"
-            for i in range(backbone.num_layers)
-        }
+    for block in keras_hub_backbones.blocks(backbone):
+        layers = keras_hub_backbones.block_layers(block)
+        module = family.block_module(block.name)
+        for ours, theirs in family.block_layers.items():
+            modules[f"{module}.{theirs}"] = layers[ours]
     return {
-        f"albert_layer_groups.{i}.albert_layers.{j}": (
-            f"group_{i}_inner_layer_{j}"
-        )
-        for i in range(backbone.num_groups)
-        for j in range(backbone.num_inner_repetitions)
+        f"{family.name}.{name}.{kind}": parameter
+        for name, layer in modules.items()
+        for kind, parameter in _parameters_of(layer).items()
     }
 
 
-def family_of(classifier):
-    """Names the family of a classifier's encoder."""
-    name = type(classifier.encoder.backbone).__name__
-    return checkpoints.family({"class_name": name})
+def classifier_parameters(classifier: keras.Model) -> dict[str, Parameter]:
+    """Maps the names of a checkpoint's tensors to a classifier's variables.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier`.
+
+    Returns:
+        dict of `Parameter`s: those of the encoder and of the head.
+    """
+    head = _parameters_of(classifier.head)
+    return parameters(classifier.encoder.backbone) | {
+        f"classifier.{kind}": parameter for kind, parameter in head.items()
+    }
 
 
-def as_array(variable):
-    """Returns a variable's value as a float32 array."""
-    return keras.ops.convert_to_numpy(variable).astype(np.float32)
+def _parameters_of(layer):
+    weight, *biases = layer.weights
+    transposed = isinstance(
+        layer, (keras.layers.Dense, keras.layers.EinsumDense)
+    )
+    shape = tuple(weight.shape)
+    if transposed:
+        outputs = math.prod(layer.bias.shape)
+        shape = (outputs, math.prod(shape) // outputs)
+    result = {"weight": Parameter(weight, shape, transposed)}
+    for bias in biases:
+        result["bias"] = Parameter(bias, (math.prod(bias.shape),))
+    return result
+
+
+def assign(parameters: dict[str, Parameter], checkpoint: Checkpoint) -> None:
+    """Sets variables to what a checkpoint has for them.
+
+    Args:
+        parameters: dict, as `parameters` or `classifier_parameters` return it.
+        checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
+
+    Raises:
+        InputError: a tensor is missing, or has another shape.
+    """
+    for name, parameter in parameters.items():
+        parameter.assign(checkpoint.tensors.read(name, parameter.shape))

@@ -7,7 +7,8 @@
 | `vocab.txt`, or `spiece.model` and `tokenizer.json` | the vocabulary |
 | `tokenizer_config.json` | the tokenizer's settings |
 
-Neither PyTorch nor `transformers` is needed; both open what `save` writes.
+The config is written by `transformers`, which opens the folder; PyTorch is not
+needed.
 """
 
 import pathlib
@@ -17,34 +18,27 @@ import safetensors
 import safetensors.numpy
 
 import tfadv
-from tfadv import files
 from tfadv.encoders import families
-from tfadv.export import albert_tokenizer_json
-from tfadv.objectives.reconstruction import ReconstructionObjective
+from tfadv.export import albert_tokenizer
 from tfadv.runs import run_folder
-from tfadv.sources import checkpoint
+from tfadv.runs.run import Run
+from tfadv.sources.checkpoint import Checkpoint
+from tfadv.sources.tensors import WEIGHTS
 
-# Of the encoder's config; what they say is not so of the classifier.
+# What an encoder's config says that does not hold for the classifier.
 _DROPPED = (
     "_name_or_path",
     "auto_map",
+    "dtype",
+    "model_type",
     "num_labels",
     "quantization_config",
     "torch_dtype",
     "transformers_version",
 )
-# What is kept of a run's description; the label names are `id2label`.
-_FACTS = (
-    "method",
-    "encoder",
-    "dataset",
-    "max_length",
-    "perturb_at",
-    "precision",
-)
 
 
-def save(run, folder):
+def save(run: Run, folder: str | pathlib.Path):
     """Writes a run as a Hugging Face checkpoint.
 
     `AutoModelForSequenceClassification.from_pretrained(folder)` of
@@ -66,85 +60,74 @@ def save(run, folder):
     ```
     """
     folder = pathlib.Path(folder)
-    family = families.family_of(run.classifier)
-    tensors = {
-        name: parameter.tensor()
-        for name, parameter in families.parameters(
-            run.classifier, family
-        ).items()
-    }
+    family = families.of_backbone(run.classifier.encoder.backbone)
+    parameters = families.classifier_parameters(run.classifier)
+    tensors = {name: p.tensor() for name, p in parameters.items()}
     for objective in run.classifier.objectives:
-        if isinstance(objective, ReconstructionObjective):
-            for key, variable in objective.head_variables().items():
-                # All but the kernel have one dimension.
-                tensors[families.HEADS[family][key]] = families.as_array(
-                    variable
-                ).T
+        tensors |= objective.checkpoint_tensors(family.name)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     try:
         safetensors.numpy.save_file(
-            tensors, folder / checkpoint.WEIGHTS, metadata={"format": "pt"}
+            tensors, folder / WEIGHTS, metadata={"format": "pt"}
         )
     except safetensors.SafetensorError as error:
-        raise OSError(f"{folder / checkpoint.WEIGHTS}: {error}") from error
+        raise OSError(f"{folder / WEIGHTS}: {error}") from error
     run.tokenizer.save(folder)
-    if family == "albert":
-        files.write_json(
-            folder / "tokenizer.json",
-            albert_tokenizer_json.describe(run.tokenizer, folder),
-        )
-    files.write_json(folder / checkpoint.CONFIG, _config(run, family))
+    if family.name == "albert":
+        albert_tokenizer.save(run.tokenizer, folder)
+    _config(run, family).save_pretrained(folder)
 
 
 def _config(run, family):
-    """The `config.json` of a run's checkpoint."""
+    """The config of a run's checkpoint, a `transformers.PreTrainedConfig`."""
+    from transformers import AutoConfig
+
     encoder_folder = run.folder / run_folder.ENCODER
     if not encoder_folder.is_dir():  # a run that `load` has opened
         encoder_folder = run.folder
-    config = checkpoint.read_config(encoder_folder)
-    if "model_type" not in config:  # KerasHub
-        config = {}
-    names = run.label_names
-    return {
-        **_encoder_config(run.classifier.encoder, family),
-        **{k: v for k, v in config.items() if k not in _DROPPED},
-        "architectures": [f"{family.capitalize()}ForSequenceClassification"],
-        "model_type": family,
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
+    encoder = Checkpoint(encoder_folder)
+    content = encoder.config_json
+    if encoder.is_keras_hub:
+        content = _encoder_config(run.classifier.encoder, family)
+    content = {k: v for k, v in content.items() if k not in _DROPPED}
+    settings = run.record.settings
+    content |= {
+        "architectures": [
+            f"{family.name.capitalize()}ForSequenceClassification"
+        ],
+        "id2label": dict(enumerate(run.label_names)),
+        "label2id": {name: i for i, name in enumerate(run.label_names)},
         "problem_type": "single_label_classification",
         "pad_token_id": run.tokenizer.pad_id,
         "tie_word_embeddings": True,
-        "dtype": "float32",
-        families.CLASSIFIER_DROPOUT[family]: run.classifier.dropout,
+        family.classifier_dropout: run.classifier.dropout,
         "tfadv": {
             "version": tfadv.__version__,
-            **{fact: run.description[fact] for fact in _FACTS},
+            "method": settings.method,
+            "encoder": settings.encoder.name,
+            "dataset": run.record.dataset,
+            "max_length": settings.encoder.max_length,
+            "perturb_at": settings.encoder.perturb_at,
+            "precision": settings.encoder.precision,
         },
     }
+    config = AutoConfig.for_model(family.name, **content)
+    # Given to the constructor, it would import PyTorch.
+    config.dtype = "float32"
+    return config
 
 
 def _encoder_config(encoder, family):
     """What a Hugging Face config must say of an encoder."""
-    backbone = encoder.backbone
-    config = {
-        "vocab_size": backbone.vocabulary_size,
-        "hidden_size": backbone.hidden_dim,
-        "num_hidden_layers": backbone.num_layers,
-        "num_attention_heads": backbone.num_heads,
-        "intermediate_size": backbone.intermediate_dim,
-        "max_position_embeddings": backbone.max_sequence_length,
-        "type_vocab_size": backbone.num_segments,
-        # KerasHub's own activation is the tanh approximation.
-        "hidden_act": encoder.activation or "gelu_new",
-        "hidden_dropout_prob": backbone.dropout,
-        "attention_probs_dropout_prob": backbone.dropout,
-        "layer_norm_eps": 1e-12,
+    sizes = {
+        key: getattr(encoder.backbone, argument)
+        for argument, key in family.sizes.items()
     }
-    if family == "albert":
-        config |= {
-            "embedding_size": backbone.embedding_dim,
-            "num_hidden_groups": backbone.num_groups,
-            "inner_group_num": backbone.num_inner_repetitions,
-        }
-    return config
+    settings = {
+        key: getattr(encoder, argument)
+        for argument, key in family.settings.items()
+    }
+    if encoder.activation is None:  # KerasHub's own
+        key = family.settings["activation"]
+        settings[key] = encoder.description.activation
+    return {"model_type": family.name, **sizes, **settings}

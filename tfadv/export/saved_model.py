@@ -1,6 +1,6 @@
-"""Exports of a run, written whole or not at all.
+"""Runs as SavedModels, written whole or not at all.
 
-A folder of SavedModels has a version a folder, as TensorFlow Serving reads
+A folder of SavedModels has a folder per version, as TensorFlow Serving reads
 it: `1`, `2` and so on. Each holds, beside the SavedModel,
 
 | file | content |
@@ -10,14 +10,13 @@ it: `1`, `2` and so on. Each holds, beside the SavedModel,
 | `assets.extra/tf_serving_warmup_requests` | what a server runs first |
 """
 
-import dataclasses
-import json
 import pathlib
 import shutil
 
 from tfadv import files
 from tfadv.errors import InputError
 from tfadv.export import model_card
+from tfadv.runs.run import Run
 
 DESCRIPTION = "export.json"
 MODEL_CARD = "model_card.md"
@@ -37,12 +36,14 @@ _TEXTS = (
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 0.1}
 
 
-def saved_model(run, output_dir, precision="float32"):
+def saved_model(
+    run: Run, output_dir: str | pathlib.Path, precision: str = "float32"
+) -> pathlib.Path:
     """Writes the next version of a SavedModel.
 
     Args:
         run: `tfadv.runs.run.Run`, opened in float32.
-        output_dir: path of the folder of versions; made if it is not there.
+        output_dir: path of the folder of versions; made if there is none.
         precision: string, `"float32"` or `"bfloat16"`, see
             `tfadv.export.signatures.build_module`.
 
@@ -50,9 +51,9 @@ def saved_model(run, output_dir, precision="float32"):
         `pathlib.Path` of the version, such as `output_dir/1`.
 
     Raises:
-        InputError: the folder is not one of exports, it cannot be written, or
-            what was written does not answer as the classifier does. Versions
-            that are there are never touched.
+        InputError: the folder holds other things than exports, it cannot be
+            written, or what was written does not answer as the classifier
+            does. Versions that are there are never touched.
 
     Example:
 
@@ -100,122 +101,14 @@ def saved_model(run, output_dir, precision="float32"):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def transformers_checkpoint(run, output_dir, overwrite=False):
-    """Writes a checkpoint that transformers opens.
-
-    Args:
-        run: `tfadv.runs.run.Run`.
-        output_dir: path of its folder.
-        overwrite: bool, whether an earlier export in it is replaced.
-
-    Returns:
-        `pathlib.Path` of the folder.
-
-    Raises:
-        InputError: the folder is in use or cannot be written.
-
-    Example:
-
-    ```python
-    transformers_checkpoint(tfadv.load("runs/freelb"), "exports/freelb_hf")
-    ```
-    """
-    from tfadv.export import hugging_face
-
-    output_dir = pathlib.Path(output_dir)
-    check_checkpoint(output_dir, overwrite)
-    partial = output_dir.with_name(files.PARTIAL + output_dir.name)
-    replaced = output_dir.with_name(f"{partial.name}.replaced")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        hugging_face.save(run, partial)
-        # The name under which the hub looks for it.
-        (partial / "README.md").write_text(
-            model_card.model_card(run.folder, "transformers"), encoding="utf-8"
-        )
-        if output_dir.exists():
-            shutil.rmtree(replaced, ignore_errors=True)
-            output_dir.rename(replaced)
-        return partial.rename(output_dir)
-    except OSError as error:
-        raise files.unwritable(output_dir, error) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """How an export's answers differ from those of its run.
-
-    Args:
-        examples: int, texts that both have answered.
-        different_classes: int, texts that they put into different classes.
-        largest_difference: float, of a probability.
-        run_accuracy, export_accuracy: float.
-    """
-
-    examples: int
-    different_classes: int
-    largest_difference: float
-    run_accuracy: float
-    export_accuracy: float
-
-    def __str__(self):
-        return (
-            f"{self.examples:,} texts, {self.different_classes} in another "
-            "class, probabilities differ by at most "
-            f"{self.largest_difference:.2g}; accuracy {self.run_accuracy:.2%}"
-            f" -> {self.export_accuracy:.2%}"
-        )
-
-
-def compare(run, saved_model_dir, examples, progress=iter):
-    """Compares the answers of a SavedModel with those of its run.
-
-    Args:
-        run: `tfadv.runs.run.Run`.
-        saved_model_dir: path of a version that `saved_model` has written.
-        examples: `tfadv.data.examples.Examples`.
-        progress: callable that wraps an iterable, such as `tqdm.tqdm`.
-
-    Returns:
-        `Comparison`.
-    """
-    import numpy as np
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(saved_model_dir))
-    served = loaded.signatures["serving_default"]
-    starts = range(0, len(examples), 256)
-    found = np.concatenate(
-        [
-            served(text=tf.constant(examples.texts[i : i + 256]))[
-                "probabilities"
-            ]
-            for i in progress(starts)
-        ]
-    )
-    expected = run.predict_proba(examples.texts)
-    classes, wanted = np.argmax(found, axis=1), np.argmax(expected, axis=1)
-    return Comparison(
-        examples=len(examples),
-        different_classes=int(np.sum(classes != wanted)),
-        largest_difference=float(np.max(np.abs(found - expected))),
-        run_accuracy=float(np.mean(wanted == examples.labels)),
-        export_accuracy=float(np.mean(classes == examples.labels)),
-    )
-
-
-def size(folder):
+def size(folder: str | pathlib.Path) -> int:
     """Returns the bytes that a folder's files take."""
-    files = pathlib.Path(folder).rglob("*")
-    return sum(path.stat().st_size for path in files if path.is_file())
+    paths = pathlib.Path(folder).rglob("*")
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
-def check_versions(output_dir):
-    """Refuses a folder that holds anything but SavedModels of ours.
+def check_versions(output_dir: str | pathlib.Path) -> list[int]:
+    """Refuses a folder that holds anything but versions of an export.
 
     Args:
         output_dir: path; need not exist.
@@ -242,65 +135,33 @@ def check_versions(output_dir):
     ]
     if others:
         raise InputError(
-            f"--output_dir={output_dir}: expected a new folder or one of "
-            f"earlier exports (1, 2, ...), found {', '.join(others[:5])}; "
-            "give another one"
+            "other-files",
+            "expected a new folder or one of earlier exports (1, 2, ...), "
+            f"found {', '.join(others[:5])}",
+            "give another one",
+            argument="output_dir",
+            value=str(output_dir),
         )
     return [int(name) for name in names]
 
 
-def check_checkpoint(output_dir, overwrite):
-    """Refuses a folder that is not free for a transformers checkpoint.
-
-    Args:
-        output_dir: path; need not exist.
-        overwrite: bool, whether an earlier export may be replaced.
-
-    Raises:
-        InputError: the folder is in use, or the path is a file.
-    """
-    output_dir = pathlib.Path(output_dir)
-    files.check_is_folder(output_dir)
-    if not output_dir.exists() or not any(output_dir.iterdir()):
-        return
-    if not _is_our_checkpoint(output_dir):
-        raise InputError(
-            f"--output_dir={output_dir}: the folder is in use and holds no "
-            "export of ours; give a new or an empty folder"
-        )
-    if not overwrite:
-        raise InputError(
-            f"--output_dir={output_dir}: the folder already holds an export; "
-            "give another one, or --overwrite to replace it"
-        )
-
-
-def _is_our_checkpoint(folder):
-    try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(config, dict) and "tfadv" in config
-
-
 def _check_answers(run, folder, precision):
-    """Compares a written SavedModel with the classifier it is of.
-
-    Returns:
-        float, the largest difference of a probability.
-    """
+    """Returns the largest difference between probabilities, if it is small."""
     import numpy as np
     import tensorflow as tf
 
     served = tf.saved_model.load(str(folder)).signatures["serving_default"]
     found = served(text=tf.constant(_TEXTS))["probabilities"].numpy()
     difference = float(np.max(np.abs(found - run.predict_proba(_TEXTS))))
-    # Not "greater", which a NaN is not.
+    # Written so that NaN fails, too.
     if not difference <= _TOLERANCE[precision]:
         raise InputError(
-            f"the SavedModel's probabilities differ from the classifier's by "
-            f"{difference:.2g}, expected at most {_TOLERANCE[precision]}; "
-            "nothing was exported"
+            "export-differs",
+            "expected the SavedModel's probabilities to differ from the "
+            f"classifier's by at most {_TOLERANCE[precision]}, found "
+            f"{difference:.2g}",
+            "nothing was exported; please report this with the run's "
+            "settings.json",
         )
     return difference
 

@@ -9,7 +9,7 @@ is needed.
 
 import tensorflow as tf
 
-from tfadv.encoders.frozen import FrozenEncoder, places
+from tfadv.export.frozen import FrozenEncoder, places
 
 # Sentences that the encoder reads at a time, sorted by length. It bounds the
 # memory that a large request takes.
@@ -52,7 +52,7 @@ def build_module(run, precision="float32"):
     module = tf.Module(name="classifier")
     # Its tables are resources, which a SavedModel must know of.
     module.tokenizer = tokenizer = run.tokenizer
-    frozen = FrozenEncoder(run.classifier.encoder, precision)
+    frozen = FrozenEncoder(run.classifier.encoder.description, precision)
     classify = _head(run)
     # A function of its own, for all signatures to share one copy of weights.
     vector = tf.TensorSpec([None], tf.int32)
@@ -160,7 +160,7 @@ def _check_token_ids(token_ids, padding_mask, segment_ids, tokenizer, frozen):
     for name, tensor, limit in (
         ("token_ids", token_ids, tokenizer.vocabulary_size),
         ("padding_mask", padding_mask, 2),
-        ("segment_ids", segment_ids, len(frozen.segments)),
+        ("segment_ids", segment_ids, len(frozen.lookups["segment_ids"])),
     ):
         allowed = f"{name}: expected integers from 0 to {limit - 1}"
         checks += [
@@ -172,7 +172,7 @@ def _check_token_ids(token_ids, padding_mask, segment_ids, tokenizer, frozen):
             tf.debugging.assert_non_negative(tensor, allowed),
             less(tensor, limit, allowed),
         ]
-    longest = len(frozen.positions)
+    longest = len(frozen.lookups["positions"])
     return [
         *checks,
         less(shape[1], longest + 1, f"token_ids: at most {longest} a row"),

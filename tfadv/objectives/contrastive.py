@@ -6,16 +6,11 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfadv import replicas
-from tfadv.objectives import contrastive_losses
-from tfadv.objectives.memory_bank import MemoryBank
+from tfadv.errors import InputError
+from tfadv.losses import contrastive as contrastive_losses
+from tfadv.losses import memory_bank
 from tfadv.objectives.objective import Objective, weighted_mean
-
-LOSSES = ("nce", "infonce")
-# What stands for a sentence, by the name of the choice.
-REPRESENTATIONS = {
-    "pooled": lambda outputs: outputs["pooled_output"],
-    "cls": lambda outputs: outputs["sequence_output"][:, 0],
-}
+from tfadv.objectives.settings import ContrastiveSettings
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -44,7 +39,7 @@ class ContrastiveObjective(Objective):
         loss: string: `"nce"`, the paper's, or `"infonce"`, the exact softmax
             over the negatives.
         temperature: float. Divides the cosines.
-        num_negatives: int, m: negatives an example, drawn anew for every
+        num_negatives: int, m: negatives per example, drawn anew for every
             batch; `None` for every example of another class.
         momentum: float, M, of the memory bank.
         bank_dtype: string, `"float32"` or `"bfloat16"`.
@@ -58,7 +53,7 @@ class ContrastiveObjective(Objective):
         **kwargs: passed to `keras.layers.Layer`.
 
     Raises:
-        ValueError: a setting is out of its range.
+        InputError: a setting is out of its range.
 
     Example:
 
@@ -80,52 +75,44 @@ class ContrastiveObjective(Objective):
     """
 
     needs_clean = True
+    # The memory bank is of use in training alone.
+    kept_in_run = False
+    without_exchange = "take `contrastive_loss`=infonce without `bank_sharding`"
+    settings = ContrastiveSettings
 
     def __init__(
         self,
         labels,
-        loss="nce",
-        temperature=0.07,
-        num_negatives=16000,
-        momentum=0.5,
-        bank_dtype="float32",
-        bank_sharding=False,
-        representation="pooled",
-        weight=1.0,
-        seed=None,
-        name="contrastive",
+        loss: str = ContrastiveSettings.loss,
+        temperature: float = ContrastiveSettings.temperature,
+        num_negatives: int | None = ContrastiveSettings.num_negatives,
+        momentum: float = ContrastiveSettings.momentum,
+        bank_dtype: str = ContrastiveSettings.bank_dtype,
+        bank_sharding: bool = ContrastiveSettings.bank_sharding,
+        representation: str = ContrastiveSettings.representation,
+        weight: float = ContrastiveSettings.weight,
+        seed: int | None = None,
+        name: str = "contrastive",
         **kwargs,
     ):
         super().__init__(weight=weight, name=name, **kwargs)
-        if loss not in LOSSES:
-            raise ValueError(
-                f"`loss` must be one of {LOSSES}. Received: loss={loss}"
-            )
-        if not 0 < temperature < float("inf"):
-            raise ValueError(
-                "`temperature` must be a positive number. Received: "
-                f"temperature={temperature}"
-            )
-        if representation not in REPRESENTATIONS:
-            raise ValueError(
-                f"`representation` must be one of {list(REPRESENTATIONS)}. "
-                f"Received: representation={representation}"
-            )
-        self.loss_name = loss
-        self.representation = representation
+        # This checks them.
+        self.options = ContrastiveSettings(
+            loss=loss,
+            weight=weight,
+            temperature=temperature,
+            num_negatives=num_negatives,
+            momentum=momentum,
+            bank_dtype=bank_dtype,
+            bank_sharding=bank_sharding,
+            representation=representation,
+        )
         self.needs_sequence = representation == "cls"
-        self.temperature = float(temperature)
-        self._bank_settings = {
-            "labels": np.asarray(labels, np.int32).tolist(),
-            "num_negatives": num_negatives,
-            "momentum": momentum,
-        }
-        self._bank_dtype = bank_dtype
-        self._bank_sharding = bool(bank_sharding)
+        self._labels = np.asarray(labels, np.int32)
         self.bank = None
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        # log Z for the two anchors, NaN until the first batch has told it.
+        # log Z for the two anchors, NaN until the first batch has set it.
         self.log_z = tf.Variable(
             [np.nan, np.nan],
             dtype=tf.float32,
@@ -135,12 +122,42 @@ class ContrastiveObjective(Objective):
         self._refusal = None
         self.wait()
 
+    @classmethod
+    def from_settings(cls, settings, context):
+        if context.labels is None:
+            return None
+        memory_bank.check_memory(
+            len(context.labels),
+            context.hidden_dim,
+            settings.bank_dtype,
+            settings.bank_sharding,
+        )
+        return cls(
+            context.labels,
+            seed=context.seed,
+            name=context.name,
+            **_arguments(settings),
+        )
+
+    @property
+    def exchanges_in_loss(self):
+        # NCE's constant is that of the batches of all replicas.
+        return self.options.loss == "nce" or self.options.bank_sharding
+
+    @property
+    def needs_calibration(self):
+        if self.options.loss != "nce":
+            return None
+        return tf.reduce_any(tf.math.is_nan(self.log_z))
+
     def attach(self, encoder):
-        self.bank = MemoryBank(
-            hidden_dim=encoder.hidden_dim,
-            dtype=self._bank_dtype,
-            sharded=self._bank_sharding,
-            **self._bank_settings,
+        self.bank = memory_bank.MemoryBank(
+            self._labels,
+            encoder.hidden_dim,
+            num_negatives=self.options.num_negatives,
+            momentum=self.options.momentum,
+            dtype=self.options.bank_dtype,
+            sharded=self.options.bank_sharding,
         )
         self.built = True
 
@@ -156,18 +173,24 @@ class ContrastiveObjective(Objective):
             verbose: int. 1 shows a progress bar.
 
         Raises:
-            ValueError: the batches leave out examples.
+            InputError: the batches leave out examples.
         """
         strategy = classifier.distribute_strategy
         distributed = strategy.experimental_distribute_dataset(batches)
 
         def fill_share(x, y):
+            share = replicas.Share(tf.shape(self._index(x))[0])
+            x, y = share.filled((x, y))
             clean, adversarial = classifier.represent(
-                x, y, pooled_only=not self.needs_sequence
+                x, y, share, pooled_only=not self.needs_sequence
             )
-            index = self._index(x)
-            self.bank.write(index, *map(self._represent, (clean, adversarial)))
-            return replicas.Share(tf.shape(index)[0]).gather(index)
+            self.bank.write(
+                self._index(x),
+                self._represent(clean),
+                self._represent(adversarial),
+                share.weights(),
+            )
+            return share.gather(self._index(x))
 
         # Of the batches' open shapes, so that all of them have one graph.
         @tf.function(
@@ -187,10 +210,13 @@ class ContrastiveObjective(Objective):
         ):
             missing[fill(x, y).numpy()] = False
         if missing.any():
-            raise ValueError(
-                "`batches` must have every training example once. Received: "
-                f"batches without {missing.sum()} of {len(missing)} examples, "
-                f"the first at index {missing.argmax()}"
+            raise InputError(
+                "examples-missing",
+                "expected every training example once, found batches without "
+                f"{missing.sum()} of {len(missing)} examples, the first at "
+                f"index {missing.argmax()}",
+                "give the batches of one epoch",
+                argument="batches",
             )
         self.log_z.assign([np.nan, np.nan])
         super().start(classifier, batches, verbose)
@@ -205,14 +231,13 @@ class ContrastiveObjective(Objective):
             * tf.nn.l2_normalize(anchors[1], axis=1),
             axis=1,
         )
-        positive /= self.temperature
+        positive /= self.options.temperature
         index = self._index(inputs)
         labels = tf.gather(self.bank.labels, index)
-        shards = None
-        if self.bank.sharded:
+        sharded = self.bank.sharded
+        if sharded:
             # Each replica scores the anchors of all with the rows it holds.
-            shards = replicas.Share(tf.shape(index)[0])
-            labels, anchors = shards.gather((labels, anchors))
+            labels, anchors = replicas.gather((labels, anchors))
         drawn = self.bank.draw(labels, self.seed_generator.next())
         # The negatives of an adversarial anchor are clean, and the reverse.
         tables = [self.bank.clean, self.bank.adversarial]
@@ -220,19 +245,17 @@ class ContrastiveObjective(Objective):
             contrastive_losses.Scores(
                 tf.nn.l2_normalize(anchor, axis=1),
                 *self.bank.blocks(table, drawn),
-                self.temperature,
+                self.options.temperature,
             )
             for table, anchor in zip(tables, anchors, strict=True)
         ]
-        if self.loss_name == "infonce":
+        if self.options.loss == "infonce":
             losses = [
-                contrastive_losses.infonce(positive, negatives, shards)
+                contrastive_losses.infonce(positive, negatives, sharded)
                 for negatives in scores
             ]
         else:
-            log_z = self._log_z(
-                positive, scores, drawn.counts, sample_weight, shards
-            )
+            log_z = self._log_z(positive, scores, drawn.counts, sample_weight)
             losses = [
                 contrastive_losses.nce(
                     positive,
@@ -240,11 +263,15 @@ class ContrastiveObjective(Objective):
                     drawn.counts,
                     log_z[i],
                     len(self.bank),
-                    shards,
+                    sharded,
                 )
                 for i, negatives in enumerate(scores)
             ]
         return weighted_mean(tf.add_n(losses), sample_weight)
+
+    def calibrate(self, inputs, labels, clean, adversarial, sample_weight=None):
+        # NCE's constant is set where the loss is computed.
+        self.loss(inputs, labels, clean, adversarial, sample_weight)
 
     def update(self, inputs, clean, adversarial, sample_weight=None):
         self.bank.update(
@@ -266,7 +293,7 @@ class ContrastiveObjective(Objective):
             # Keras comes back by other paths, which lead nowhere, and takes
             # their silence for success.
             if self._refusal:
-                raise ValueError(self._refusal)
+                raise self._refusal
             return
         self._refusal = None
         self.wait()
@@ -276,11 +303,14 @@ class ContrastiveObjective(Objective):
         for name in ("clean", "adversarial"):
             shape = (len(self.bank), self.bank.hidden_dim)
             if store[name].shape != shape:
-                self._refusal = (
-                    "The saved memory bank must have the shape of this one. "
-                    f"Expected: {shape}. Received: {store[name].shape}"
+                self._refusal = InputError(
+                    "bank-of-another-shape",
+                    f"expected a saved memory bank of shape {shape}, found "
+                    f"{store[name].shape}",
+                    "give the training examples and the encoder that it was "
+                    "saved with",
                 )
-                raise ValueError(self._refusal)
+                raise self._refusal
             self.bank.assign(getattr(self.bank, name), store[name])
         self.log_z.assign(store["log_z"])
         self.join()
@@ -288,63 +318,58 @@ class ContrastiveObjective(Objective):
     def get_config(self):
         return {
             **super().get_config(),
-            **self._bank_settings,
-            "loss": self.loss_name,
-            "temperature": self.temperature,
-            "bank_dtype": self._bank_dtype,
-            "bank_sharding": self._bank_sharding,
-            "representation": self.representation,
+            **_arguments(self.options),
+            "labels": self._labels.tolist(),
             "seed": self._seed,
         }
 
     def _represent(self, outputs):
         """Returns R, `[batch, hidden]`, of an encoder's outputs."""
-        return REPRESENTATIONS[self.representation](outputs)
+        if self.options.representation == "pooled":
+            return outputs["pooled_output"]
+        return outputs["sequence_output"][:, 0]
 
-    def _log_z(self, positive, scores, counts, sample_weight, shards):
+    def _log_z(self, positive, scores, counts, sample_weight):
         """Returns log Z of both anchors, fixed by the first batch."""
         known = tf.convert_to_tensor(self.log_z)
         unknown = tf.math.is_nan(known)
-        others = [
-            negatives.log_sum(wanted=unknown[i])
-            for i, negatives in enumerate(scores)
-        ]
-        counted = None
-        if sample_weight is None and shards is not None:
+        if sample_weight is None:
             sample_weight = tf.ones_like(positive)
-        if sample_weight is not None:
-            counted = tf.reshape(sample_weight, [-1]) != 0
-            everyone = counted
-            if shards is not None:
-                numbers = tf.cast(counted, tf.int32)
-                everyone = shards.gather(numbers) == 1
-                positive, counted = shards.place((positive, numbers))
-                counted = counted == 1
-            others = [
-                tf.where(everyone, values, contrastive_losses.NOTHING)
-                for values in others
-            ]
-            counts = tf.where(everyone, counts, 0.0)
-        first = [
-            contrastive_losses.log_normalizer(
-                positive, values, counts, len(self.bank), counted
+        weights = tf.reshape(sample_weight, [-1])
+        counted = weights != 0
+        if self.bank.sharded:
+            weights = replicas.gather(weights)
+        counts = tf.where(weights != 0, counts, 0.0)
+        first = []
+        for i, negatives in enumerate(scores):
+            others = negatives.log_sum(wanted=unknown[i])
+            others = tf.where(weights != 0, others, contrastive_losses.NOTHING)
+            first.append(
+                contrastive_losses.log_normalizer(
+                    positive, others, counts, len(self.bank), counted
+                )
             )
-            for values in others
-        ]
         first = tf.stop_gradient(tf.stack(first))
         log_z = tf.where(unknown, first, known)
-        kept = log_z
-        if counted is not None:
-            # A batch that counts nothing tells nothing.
-            number = replicas.total(tf.reduce_sum(tf.cast(counted, tf.int32)))
-            kept = tf.where(number > 0, log_z, known)
-        self.log_z.assign(kept)
+        # A batch without examples leaves it unknown.
+        number = replicas.total(tf.reduce_sum(tf.cast(counted, tf.int32)))
+        self.log_z.assign(tf.where(number > 0, log_z, known))
         return log_z
 
     def _index(self, inputs):
         if "index" not in inputs:
-            raise ValueError(
-                "`inputs` must have 'index', the examples' positions in the "
-                f"training set. Received: {sorted(inputs)}"
+            raise InputError(
+                "no-index",
+                "expected 'index', the examples' positions in the training "
+                f"set, found {', '.join(sorted(inputs))}",
+                "take the batches from `training_batches`",
+                argument="x",
             )
         return inputs["index"]
+
+
+def _arguments(settings):
+    """The settings that the objective's constructor takes."""
+    arguments = settings.to_dict()
+    del arguments["start_step"], arguments["start_epoch"]
+    return arguments

@@ -1,16 +1,26 @@
 """What every objective is: a loss on the last, strongest adversary."""
 
+import typing
+
 import keras
 import tensorflow as tf
 
+from tfadv.errors import InputError
+from tfadv.objectives.registry import Context
+from tfadv.objectives.settings import ObjectiveSettings
+
 
 class Objective(keras.layers.Layer):
-    """Base class of what is learned from an adversary beside its class.
+    """Base class of auxiliary losses on the adversarial example.
 
     An objective is a Keras layer that a `tfadv.AdversarialClassifier` owns:
     weights made in `attach` are trained and saved with the classifier's. Its
     loss, times `weight`, is added to the classification loss of the last of
     the adversary's passes; delta never ascends along it.
+
+    Registered under a name, with `settings`, it can be part of a method
+    (`tfadv.register_method`): then the command line, the search and the
+    export know it, too.
 
     Args:
         weight: float. Weight of the loss, whole: it is not divided by the
@@ -19,24 +29,46 @@ class Objective(keras.layers.Layer):
 
     Attributes:
         needs_clean: bool. Whether `loss` reads the clean representations. They
-            cost a forward and a backward pass an update, or less where the
+            cost a forward and a backward pass per update, or less where the
             adversary's first pass is at the clean embeddings.
         needs_sequence: bool. Whether `loss` or `update` read
             `"sequence_output"`, the tokens' representations. Without them,
             most of the encoder's last block is saved.
+        kept_in_run: bool. Whether its weights are part of the trained
+            classifier: saved in a run's folder and built when it is opened.
+        reads_words: bool. Whether it has `words` and `reconstruct`, which
+            turn adversarial representations into text.
+        without_exchange: string. What to give so that `exchanges_in_loss`
+            becomes false, for the error message; empty where nothing helps.
+        settings: class, derived from
+            `tfadv.objectives.settings.ObjectiveSettings`; `None` for an
+            objective that is not registered.
+
+    Raises:
+        InputError: the weight is negative or not finite.
 
     Example:
 
     ```python
-    class Stability(Objective):
+    @dataclasses.dataclass(frozen=True)
+    class StabilitySettings(ObjectiveSettings):
+        weight: float = field(
+            0.5, "Weight of the loss.", flag="stability_weight", low=0
+        )
+
+
+    class Stability(tfadv.Objective):
+        settings = StabilitySettings
         needs_clean = True
         needs_sequence = False
 
-        def loss(self, inputs, labels, clean, adversarial, sample_weight):
+        def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
             gap = clean["pooled_output"] - adversarial["pooled_output"]
             distances = tf.reduce_sum(tf.square(gap), axis=1)
             return weighted_mean(distances, sample_weight)
 
+
+    tfadv.register_objective("stability", Stability)
     classifier = tfadv.AdversarialClassifier(
         encoder, 2, tfadv.FreeLB(), [Stability(weight=0.5, name="stability")]
     )
@@ -49,22 +81,68 @@ class Objective(keras.layers.Layer):
 
     needs_clean = False
     needs_sequence = True
+    kept_in_run = True
+    reads_words = False
+    without_exchange = ""
+    settings: type[ObjectiveSettings] | None = None
 
-    def __init__(self, weight=1.0, **kwargs):
+    def __init__(self, weight: float = 1.0, **kwargs):
         super().__init__(**kwargs)
         # Written so that NaN fails, too.
         if not 0 <= weight < float("inf"):
-            raise ValueError(
-                "`weight` must be 0 or a positive number. Received: "
-                f"weight={weight}"
+            raise InputError(
+                "out-of-range",
+                "expected 0 or a positive number",
+                "give such a number",
+                argument="weight",
+                value=weight,
             )
         self.weight = float(weight)
         self._active = True
 
+    @classmethod
+    def from_settings(
+        cls, settings: ObjectiveSettings, context: Context
+    ) -> typing.Self | None:
+        """Builds the objective of a run.
+
+        By default the settings are the arguments of the constructor.
+
+        Args:
+            settings: an instance of `cls.settings`.
+            context: `tfadv.objectives.registry.Context`.
+
+        Returns:
+            The objective, named `context.name`; `None` where it lives in
+            training alone and the context has no training labels.
+
+        Raises:
+            InputError: the objective cannot be built here.
+        """
+        return cls(name=context.name, **settings.to_dict())
+
     @property
-    def active(self):
+    def active(self) -> bool:
         """Whether the loss is part of the training step as of now."""
         return self._active
+
+    @property
+    def exchanges_in_loss(self) -> bool:
+        """Whether `loss` needs something of the other replicas.
+
+        Replicas cannot exchange anything in the loop over the slices of a
+        batch: together with `accumulation_steps` this is refused.
+        """
+        return False
+
+    @property
+    def needs_calibration(self) -> tf.Tensor | None:
+        """Whether `calibrate` must see a whole batch before its slices.
+
+        Returns:
+            bool scalar tensor; `None` for never.
+        """
+        return None
 
     def wait(self):
         """Takes no part in training until `start`."""
@@ -94,6 +172,38 @@ class Objective(keras.layers.Layer):
     def attach(self, encoder):
         """Makes the weights that need the encoder's sizes."""
         self.built = True
+
+    def calibrate(self, inputs, labels, clean, adversarial, sample_weight=None):
+        """Learns what `loss` takes from a whole batch, before its slices.
+
+        It takes what `loss` takes. It is called where `needs_calibration` is
+        true and the batch is going to be read in slices.
+        """
+
+    def load_from_checkpoint(self, checkpoint) -> bool:
+        """Starts from weights that the encoder's checkpoint has for it.
+
+        Args:
+            checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
+
+        Returns:
+            Whether there were any.
+
+        Raises:
+            InputError: they do not fit the encoder.
+        """
+        return False
+
+    def checkpoint_tensors(self, family: str) -> dict:
+        """Returns what belongs into a Hugging Face checkpoint.
+
+        Args:
+            family: string, the encoder's, such as `"albert"`.
+
+        Returns:
+            dict of float32 arrays, by the tensors' names.
+        """
+        return {}
 
     def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
         """Computes the loss on one batch, inside the training step's graph.

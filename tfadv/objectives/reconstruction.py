@@ -1,12 +1,15 @@
-"""RAR: an adversary's representations still tell the words."""
+"""RAR: the words are reconstructed from adversarial representations."""
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfadv.errors import InputError
+from tfadv.log import logger
+from tfadv.losses.vocabulary import vocabulary_cross_entropy
 from tfadv.objectives.objective import Objective
-from tfadv.objectives.vocabulary_loss import vocabulary_cross_entropy
+from tfadv.objectives.settings import ReconstructionSettings
+from tfadv.sources import families
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -40,14 +43,25 @@ class ReconstructionObjective(Objective):
      - CARL and RAR paper, section 3.3, Eq. 7
     """
 
+    reads_words = True
+    settings = ReconstructionSettings
+
     def __init__(
-        self, special_ids, weight=0.1, name="reconstruction", **kwargs
+        self,
+        special_ids,
+        weight: float = ReconstructionSettings.weight,
+        name: str = "reconstruction",
+        **kwargs,
     ):
         super().__init__(weight=weight, name=name, **kwargs)
         self.special_ids = sorted(int(i) for i in special_ids)
         self.dense = None
         self.layer_norm = None
         self.bias = None
+
+    @classmethod
+    def from_settings(cls, settings, context):
+        return cls(context.special_ids, settings.weight, context.name)
 
     def attach(self, encoder):
         embedding_dim = encoder.token_embedding.output_dim
@@ -91,13 +105,29 @@ class ReconstructionObjective(Objective):
             "vocabulary_bias": self.bias,
         }
 
+    def load_from_checkpoint(self, checkpoint):
+        arrays = families.masked_lm_head(checkpoint)
+        if arrays is None:
+            return False
+        self.load_head(arrays)
+        logger.info("RAR's head starts from the checkpoint's masked-LM head")
+        return True
+
+    def checkpoint_tensors(self, family):
+        names = families.FAMILIES[family].masked_lm_head
+        # All but the kernel have one dimension.
+        return {
+            names[key]: keras.ops.convert_to_numpy(variable).T
+            for key, variable in self.head_variables().items()
+        }
+
     def load_head(self, arrays):
         """Starts from a masked-LM head that was pretrained.
 
         Args:
             arrays: dict of arrays with the keys and shapes of
                 `head_variables`, such as
-                `tfadv.encoders.families.masked_lm_head` reads them.
+                `tfadv.sources.families.masked_lm_head` returns them.
 
         Raises:
             InputError: a shape is not this encoder's.
@@ -106,10 +136,12 @@ class ReconstructionObjective(Objective):
             expected, found = list(variable.shape), list(arrays[name].shape)
             if found != expected:
                 raise InputError(
-                    f"--encoder: expected the masked-LM head's {name} of "
-                    f"shape {expected}, which this encoder's sizes make, "
-                    f"found {found}; take the encoder and its head from one "
-                    "checkpoint"
+                    "head-of-another-size",
+                    f"expected the masked-LM head's {name} of shape "
+                    f"{expected}, which this encoder's sizes make, found "
+                    f"{found}",
+                    "take the encoder and its head from one checkpoint",
+                    argument="encoder",
                 )
         for name, variable in self.head_variables().items():
             variable.assign(arrays[name])

@@ -3,18 +3,26 @@
 import base64
 import dataclasses
 import io
+import pathlib
+import textwrap
 
 import matplotlib
 import matplotlib.figure
+import matplotlib.lines
+import matplotlib.ticker
 import numpy as np
 
 from tfadv.errors import InputError
-from tfadv.report.runs import names
+from tfadv.report.runs import ReportedRun, names
+
+Groups = list[list[ReportedRun]]
 
 # Readable on white and on black; told apart by the colour-blind (Okabe-Ito).
 _COLORS = ("#888888", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00")
 _INK = "#7d7d7d"
 _CLASS_MARKERS = "os^Dv<>ph*"
+# Letters of a line above a panel.
+_TITLE_WIDTH = 34
 # Points of a projection: more would be a blot.
 _MAX_POINTS = 400
 
@@ -33,14 +41,14 @@ class Picture:
     name: str
     title: str
     alt: str
-    figure: object
+    figure: matplotlib.figure.Figure
 
     @property
-    def width(self):
+    def width(self) -> int:
         """The width in pixels of a page."""
         return round(96 * self.figure.get_figwidth())
 
-    def data_uri(self):
+    def data_uri(self) -> str:
         """Returns the picture as an SVG that a page can hold."""
         file = io.BytesIO()
         # Without a date and with a fixed salt, equal runs give equal pages.
@@ -51,26 +59,26 @@ class Picture:
         encoded = base64.b64encode(file.getvalue()).decode("ascii")
         return f"data:image/svg+xml;base64,{encoded}"
 
-    def save_png(self, folder):
-        """Writes the picture for a paper: on white, 200 dots an inch."""
+    def save_png(self, folder: pathlib.Path):
+        """Writes the picture for a paper: on white, 200 dots per inch."""
         path = folder / f"{self.name}.png"
         self.figure.savefig(path, dpi=200, facecolor="white")
 
 
-def all_pictures(groups):
+def all_pictures(groups: Groups) -> list[Picture]:
     """Draws every picture that the runs have results for.
 
     Args:
-        groups: list of lists of `tfadv.report.runs.RunRecord`.
+        groups: list of lists of `tfadv.report.runs.ReportedRun`.
 
     Returns:
         List of `Picture`.
     """
     with matplotlib.rc_context(_STYLE):
         pictures = []
-        if any(record.robustness for group in groups for record in group):
+        if any(run.robustness for group in groups for run in group):
             pictures.append(accuracy_against_epsilon(groups))
-        if any(r.representations for group in groups for r in group):
+        if any(run.representations for group in groups for run in group):
             pictures.append(projections(groups))
         return [*pictures, training_curves(groups)]
 
@@ -90,66 +98,65 @@ _STYLE = {
 }
 
 
-def accuracy_against_epsilon(groups):
-    """Draws accuracy under k-PGD against the ball's radius, a line a method.
+def accuracy_against_epsilon(groups: Groups) -> Picture:
+    """Draws accuracy under k-PGD against the ball's radius, a line per method.
 
     The band is the mean of the runs' 95 % confidence intervals.
     """
-    figure = _figure(7, 4)
+    figure = _figure(7, 4.5)
     axes = figure.subplots()
-    told = []
+    descriptions = []
     for name, group, color in _colored(groups):
-        curves = [
-            _curve(record.robustness) for record in group if record.robustness
-        ]
+        curves = [_curve(run.robustness) for run in group if run.robustness]
         if not curves:
             continue
         if any(list(curve[0]) != list(curves[0][0]) for curve in curves):
             raise InputError(
-                f"{name}: its runs were attacked at different radii, so they "
-                "have no mean; run tools.attack on each of them with the same "
-                "--epsilons and --overwrite"
+                "different-epsilons",
+                f"the runs of {name} were attacked at different radii, so they "
+                "have no mean",
+                "run tools.attack on each of them with the same `epsilons` and "
+                "with `overwrite`",
             )
         epsilons, *values = np.mean(curves, axis=0)
         accuracy, low, high = (100 * v for v in values)
         axes.fill_between(epsilons, low, high, color=color, alpha=0.2, lw=0)
         axes.plot(epsilons, accuracy, color=color, marker="o", label=name)
-        told.append(
+        descriptions.append(
             f"{name} falls from {accuracy[0]:.1f} to {accuracy[-1]:.1f} %"
         )
     axes.set_xlabel("epsilon: radius of the ball around the word embeddings")
     axes.set_ylabel("accuracy, %")
     axes.set_ylim(0, 100)
-    axes.legend()
+    _legend(figure, *axes.get_legend_handles_labels())
     return Picture(
         "accuracy_against_epsilon",
         "Accuracy under k-PGD",
-        "Accuracy against epsilon, a line a method with its 95 % confidence "
-        f"band: {'; '.join(told)}.",
+        "Accuracy against epsilon, a line per method with its 95 % confidence "
+        f"band: {'; '.join(descriptions)}.",
         figure,
     )
 
 
-def projections(groups):
+def projections(groups: Groups) -> Picture:
     """Draws clean and attacked representations on two principal axes."""
     shown = [
-        (name, next(r for r in group if r.representations))
+        (name, next(run for run in group if run.representations))
         for name, group in zip(names(groups), groups, strict=True)
-        if any(r.representations for r in group)
+        if any(run.representations for run in group)
     ]
-    columns = 2 if len(shown) == 4 else min(len(shown), 3)
-    rows = -(-len(shown) // columns)
+    columns, rows = _grid(len(shown))
     figure = _figure(3.2 * columns, 3.2 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
-    for axes, (name, record) in zip(panels, shown, strict=False):
-        found = record.representations
-        clean = found["clean"][:_MAX_POINTS]
-        attacked = found["attacked"][-1][:_MAX_POINTS]
-        labels = found["labels"][:_MAX_POINTS]
+    for axes, (name, run) in zip(panels, shown, strict=False):
+        points = run.representations
+        clean = points["clean"][:_MAX_POINTS]
+        attacked = points["attacked"][-1][:_MAX_POINTS]
+        labels = points["labels"][:_MAX_POINTS]
         clean, attacked = _project(clean, attacked)
-        for number, label in enumerate(record.description["label_names"]):
+        for number, label in enumerate(run.record.label_names):
             rows_of_class = labels == number
             color = _COLORS[1 + number % (len(_COLORS) - 1)]
             marker = _CLASS_MARKERS[number % len(_CLASS_MARKERS)]
@@ -167,70 +174,122 @@ def projections(groups):
                     alpha=0.7,
                     label=f"{label}, {kind}",
                 )
-        axes.set_title(name)
+        axes.set_title(textwrap.fill(name, _TITLE_WIDTH))
         axes.set_xticks([])
         axes.set_yticks([])
-    handles, labels = panels[0].get_legend_handles_labels()
-    ncols = min(columns, 2)
-    figure.legend(handles, labels, loc="outside lower center", ncols=ncols)
+    _legend(figure, *panels[0].get_legend_handles_labels())
     epsilon = shown[0][1].robustness["epsilons"][-1]["epsilon"]
     return Picture(
         "representations",
         f"Representations, clean and attacked (epsilon {epsilon:g})",
-        "A panel a method: the sentence representations on the two principal "
+        "A panel per method: the sentence representations on the two principal "
         "axes of the clean ones, filled where clean, hollow where attacked, a "
-        f"colour a class. Methods: {', '.join(name for name, _ in shown)}.",
+        f"colour per class. Methods: {', '.join(name for name, _ in shown)}.",
         figure,
     )
 
 
-def training_curves(groups):
-    """Draws each loss term and the dev accuracy against epochs."""
-    terms = [
-        ("loss", "loss"),
-        ("classification_loss", "classification loss"),
-        ("contrastive_loss", "contrastive loss (CARL)"),
-        ("reconstruction_loss", "reconstruction loss (RAR)"),
-        ("val_accuracy", "dev accuracy"),
-    ]
+def training_curves(groups: Groups) -> Picture:
+    """Draws the terms of the loss and the accuracy, a line per run.
+
+    A point is the mean over a window of updates; of runs that have no
+    `updates.jsonl`, the mean over an epoch. The accuracy on the dev split is
+    measured at the ends of epochs: dots.
+    """
+    runs = [run for group in groups for run in group]
+    logged = {key for run in runs for line in _progress(run) for key in line}
+    others = sorted(
+        key
+        for key in logged - {"classification_loss"}
+        if key.endswith("_loss") and not key.startswith("val_")
+    )
     # Without objectives, the loss is the classification loss.
-    present = [
-        (key, label)
-        for key, label in terms
-        if any(key in line for g in groups for r in g for line in r.metrics)
+    terms = [
+        key for key in ("loss", "classification_loss", *others) if key in logged
     ]
-    last = max(line["epoch"] for g in groups for r in g for line in r.metrics)
-    figure = _figure(3.2 * len(present), 3)
-    panels = figure.subplots(1, len(present), squeeze=False)[0]
-    for axes, (key, label) in zip(panels, present, strict=True):
-        for name, group, color in _colored(groups):
-            for record in group:
-                lines = [line for line in record.metrics if key in line]
-                axes.plot(
-                    [line["epoch"] for line in lines],
-                    [line[key] for line in lines],
-                    color=color,
-                    marker="o",
-                    markersize=3,
-                    label=name if record is group[0] else None,
-                )
+    panels = [(key, key.replace("_", " ")) for key in terms]
+    with_dev = any("val_accuracy" in line for r in runs for line in r.metrics)
+    if with_dev or "accuracy" in logged:
+        panels.append(("accuracy", "accuracy"))
+    end = max(line["epoch"] for run in runs for line in run.metrics)
+    columns, rows = _grid(len(panels))
+    figure = _figure(3.4 * columns, 2.9 * rows + 0.3)
+    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in all_axes[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (key, label) in zip(all_axes, panels, strict=False):
+        for _, group, color in _colored(groups):
+            for run in group:
+                _draw(axes, _progress(run), key, color, lw=1)
+                if key == "accuracy":
+                    _draw(
+                        *(axes, run.metrics, "val_accuracy", color),
+                        **{"lw": 0, "marker": "o", "markersize": 5},
+                    )
         axes.set_title(label)
         axes.set_xlabel("epoch")
-        axes.set_xlim(0.5, last + 0.5)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    panels[0].legend()
+        axes.set_xlim(0, 1.03 * end)
+        axes.xaxis.set_major_locator(
+            matplotlib.ticker.MaxNLocator(6, integer=True, min_n_ticks=1)
+        )
+    lines = {
+        name: matplotlib.lines.Line2D([], [], color=color)
+        for name, _, color in _colored(groups)
+    }
+    if with_dev:
+        lines["dev split"] = matplotlib.lines.Line2D(
+            [], [], color=_INK, lw=0, marker="o"
+        )
+    _legend(figure, lines.values(), lines)
     return Picture(
         "training_curves",
         "Training",
-        "A panel a term, a line a run, against epochs: "
-        f"{', '.join(label for _, label in present)}.",
+        "A panel per term, a line per run, against epochs: "
+        f"{', '.join(label for _, label in panels)}; dots where the dev split "
+        "was measured.",
         figure,
     )
+
+
+def _progress(run):
+    """Returns what was logged while a run trained, as finely as there is."""
+    return run.updates or run.metrics
+
+
+def _draw(axes, lines, key, color, **style):
+    points = [
+        (line["epoch"], line[key])
+        for line in lines
+        if line.get(key) is not None
+    ]
+    # A single point is no line.
+    if len(points) == 1:
+        style = {"marker": "o", "markersize": 3, **style}
+    if points:
+        axes.plot(*zip(*points, strict=True), color=color, **style)
 
 
 def _figure(width, height):
     return matplotlib.figure.Figure(
         figsize=(width, height), layout="constrained"
+    )
+
+
+def _grid(count):
+    """Returns the columns and rows for a number of panels."""
+    columns = 2 if count == 4 else min(count, 3)
+    return columns, -(-count // columns)
+
+
+def _legend(figure, handles, labels):
+    """Puts the legend below the panels, in as many columns as fit."""
+    letters = 8 + max(map(len, labels))
+    columns = int(12 * figure.get_figwidth() / letters)
+    figure.legend(
+        list(handles),
+        list(labels),
+        loc="outside lower center",
+        ncols=max(1, min(columns, len(labels))),
     )
 
 

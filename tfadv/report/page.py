@@ -1,29 +1,31 @@
 """A report as one self-contained page, and as Markdown."""
 
 import difflib
+import pathlib
 
 import jinja2
 
 from tfadv.errors import InputError
+from tfadv.markdown import cell
 from tfadv.report.figures import all_pictures
-from tfadv.report.runs import grouped, names, read
-from tfadv.report.tables import all_tables
+from tfadv.report.runs import grouped, names, read_all
+from tfadv.report.tables import Table, all_tables
 from tfadv.runs import run_folder
 
 MARKDOWN = "report.md"
 PAGE = "report.html"
-# Adversaries and sentences of a run that are shown.
+# How many adversaries and sentences of a run are shown.
 _ADVERSARIES = 20
 _SENTENCES = 6
 
 
-def write(folders, output_dir):
+def write(folders: list, output_dir: pathlib.Path) -> str:
     """Writes the report of several runs.
 
     Args:
         folders: list of paths of runs' folders.
-        output_dir: `pathlib.Path` of a folder, made if there is none;
-            `report.md`, `report.html` and a PNG file a picture come there.
+        output_dir: `pathlib.Path` of a folder, made if there is none, for
+            `report.md`, `report.html` and a PNG file per picture.
 
     Returns:
         string, the Markdown.
@@ -37,7 +39,7 @@ def write(folders, output_dir):
     write(["runs/baseline", "runs/freelb"], pathlib.Path("runs/report"))
     ```
     """
-    groups = grouped([read(folder) for folder in folders])
+    groups = grouped(read_all(folders))
     tables = all_tables(groups)
     pictures = all_pictures(groups)
     adversaries = _adversaries(groups)
@@ -45,7 +47,7 @@ def write(folders, output_dir):
     output_dir.mkdir(parents=True, exist_ok=True)
     for picture in pictures:
         picture.save_png(output_dir)
-        markdown += f"\n![{picture.alt}]({picture.name}.png)\n"
+        markdown += f"\n![{cell(picture.alt)}]({picture.name}.png)\n"
     (output_dir / MARKDOWN).write_text(markdown, encoding="utf-8")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tfadv.report", "."),
@@ -64,7 +66,7 @@ def write(folders, output_dir):
     return markdown
 
 
-def as_markdown(tables):
+def as_markdown(tables: list[Table]) -> str:
     """Lays out tables as Markdown.
 
     Args:
@@ -79,7 +81,9 @@ def as_markdown(tables):
 def _heat_maps(groups):
     maps = []
     for name, group in zip(names(groups), groups, strict=True):
-        measured = next((r.robustness for r in group if r.robustness), None)
+        measured = next(
+            (run.robustness for run in group if run.robustness), None
+        )
         if measured is None:
             continue
         sentences = []
@@ -118,9 +122,10 @@ def _adversaries(groups):
                 shown = _that_fool(lines, column)
             except (AttributeError, KeyError, TypeError) as error:
                 raise InputError(
+                    "odd-form",
                     f"{group[0].folder / file}: a line is not of the form that "
-                    f"the attack writes ({type(error).__name__}: {error}); "
-                    "attack again with --overwrite"
+                    f"the attack writes ({type(error).__name__}: {error})",
+                    "attack again with `overwrite`",
                 ) from error
             if shown:
                 sets.append(

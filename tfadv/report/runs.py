@@ -6,9 +6,21 @@ import pathlib
 
 import numpy as np
 
+from tfadv import fields, files
 from tfadv.errors import InputError
 from tfadv.runs import methods, run_folder
+from tfadv.runs.record import Record
 
+# What runs may differ in and still be runs of one experiment: the seed, and
+# settings that change how a result is computed, but not the result.
+_NOT_COMPARED = (
+    "optimization.seed",
+    "optimization.backup_seconds",
+    "optimization.deterministic",
+    "optimization.strategy",
+    "optimization.accumulation_steps",
+    "objectives.contrastive.bank_sharding",
+)
 # The forms of files, as far as they are read. A list has at least one item;
 # under `...` is the form of all other values.
 _NUMBER = int | float
@@ -22,6 +34,7 @@ _RESULTS = {
     "seed": int,
 }
 _METRICS = {"epoch": _NUMBER, ...: _NUMBER | None}
+_UPDATES = {"update": int, **_METRICS}
 _ACCURACY = {"accuracy": _NUMBER, "accuracy_interval": [_NUMBER]}
 _ROBUSTNESS = {
     "examples": int,
@@ -41,147 +54,231 @@ _ROBUSTNESS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class RunRecord:
-    """What one run's folder tells.
+class ReportedRun:
+    """What is in one run's folder.
 
     Args:
         folder: `pathlib.Path`.
-        description: dict, `run.json`.
+        record: `tfadv.runs.record.Record`.
         results: dict, `results.json`.
-        metrics: list of dicts, `metrics.jsonl`: a dict an epoch.
-        flags: tuple of strings, the lines of `flags.cfg` but for the seed.
+        metrics: list of dicts, `metrics.jsonl`: a dict per epoch.
+        updates: list of dicts, `updates.jsonl`: a dict per window of updates;
+            empty if there is none.
         robustness: dict, `robustness.json`, or `None`.
         representations: dict of arrays, `representations.npz`, or `None`.
         adversaries: list of dicts, `adversaries.jsonl`; empty if there is
             none.
         flips: list of dicts, `hotflip.jsonl`; empty if there is none.
+        repeated: bool, whether the folder was named more than once.
     """
 
     folder: pathlib.Path
-    description: dict
+    record: Record
     results: dict
     metrics: list
-    flags: tuple
+    updates: list
     robustness: dict | None
     representations: dict | None
     adversaries: list
     flips: list
+    repeated: bool = False
 
     @property
-    def method(self):
-        """The run's `--method`."""
-        return self.results["method"]
+    def method(self) -> str:
+        """The name of the run's method."""
+        return self.record.settings.method
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data that the run was trained on."""
+        return self.record.dataset
+
+    def compared(self) -> dict:
+        """Returns what runs have in common that differ in their seed alone.
+
+        Returns:
+            dict of settings by their paths, such as `"adversary.step_size"`.
+        """
+        record = self.record
+        settings = record.settings.to_dict()
+        if record.adversary is None:
+            # These have no effect.
+            del settings["adversary"], settings["adversary_warmup_proportion"]
+        data = record.data.to_dict() if record.data else {}
+        settings["data"] = {**data, "dataset": record.dataset}
+        return {
+            path: value
+            for path, value in fields.by_path(settings).items()
+            if path not in _NOT_COMPARED
+        }
+
+    def key(self) -> str:
+        """Returns a string that is the same for runs of one experiment."""
+        record, compared = self.record, self.compared()
+        texts = record.sha256_of_texts
+        if texts is not None:
+            # Wherever they lie.
+            compared = {
+                path: value
+                for path, value in compared.items()
+                if not path.startswith("data.") or path == "data.dataset"
+            }
+        # Version 0.1 did not write down all settings of runs from Python.
+        incomplete = record.version == "0.1" and record.data is None
+        return json.dumps(
+            [
+                compared,
+                texts,
+                list(record.label_names),
+                str(self.folder.resolve()) if incomplete else None,
+            ],
+            sort_keys=True,
+        )
 
 
-def read(folder):
+def read_all(folders: list) -> list[ReportedRun]:
+    """Reads several runs' folders, each of them once.
+
+    Args:
+        folders: list of paths; a folder that is named twice is one run.
+
+    Returns:
+        List of `ReportedRun`.
+
+    Raises:
+        InputError: a folder is not a whole run, or a file in it is broken.
+    """
+    by_path = {}
+    for folder in folders:
+        by_path.setdefault(pathlib.Path(folder).resolve(), []).append(folder)
+    return [
+        dataclasses.replace(read(given[0]), repeated=len(given) > 1)
+        for given in by_path.values()
+    ]
+
+
+def read(folder: str | pathlib.Path) -> ReportedRun:
     """Reads a run's folder.
 
     Args:
         folder: path.
 
     Returns:
-        `RunRecord`.
+        `ReportedRun`.
 
     Raises:
         InputError: the folder is no run, its training has not ended, or a
             file in it is broken.
     """
     folder = pathlib.Path(folder)
-    description = run_folder.read_description(folder)
-    results = _read(folder / run_folder.RESULTS, json.loads)
-    _check(results, _RESULTS, folder / run_folder.RESULTS, "tools.train")
-    if results["method"] not in methods.OBJECTIVES:
-        raise InputError(
-            f"{folder / run_folder.RESULTS}: there is no method "
-            f"{results['method']!r}; expected {' or '.join(methods.OBJECTIVES)}"
-        )
-    metrics = _json_lines(folder / run_folder.METRICS)
-    _check(metrics, [_METRICS], folder / run_folder.METRICS, "tools.train")
-    robustness = None
-    representations = None
+    record = run_folder.read_record(folder)
+    results = _read(folder / run_folder.RESULTS, _RESULTS, "tools.train")
+    metrics = files.read_json_lines(folder / run_folder.METRICS)
+    updates = files.read_json_lines(folder / run_folder.UPDATES, [])
+    for content, form, name in (
+        (metrics, [_METRICS], run_folder.METRICS),
+        (
+            updates or [{"update": 0, "epoch": 0}],
+            [_UPDATES],
+            run_folder.UPDATES,
+        ),
+    ):
+        if not _has_form(content, form):
+            raise _odd_form(folder / name, "tools.train")
+    robustness = representations = None
     path = folder / run_folder.ROBUSTNESS
     if path.exists():
-        robustness = _read(path, json.loads)
-        _check(robustness, _ROBUSTNESS, path, "tools.attack")
-        if not _lengths_fit(robustness):
-            raise _odd_form(path, "tools.attack")
+        robustness = _read(path, _ROBUSTNESS, "tools.attack")
         hotflip = robustness.get("hotflip", {"accuracy": 0.0})
-        _check(hotflip, {"accuracy": _NUMBER}, path, "tools.attack")
+        if not (
+            _lengths_fit(robustness)
+            and _has_form(hotflip, {"accuracy": _NUMBER})
+        ):
+            raise _odd_form(path, "tools.attack")
         representations = _representations(
             folder / run_folder.REPRESENTATIONS, len(robustness["epsilons"])
         )
-    flags = _read(folder / run_folder.FLAGS, str)
-    return RunRecord(
+    return ReportedRun(
         folder=folder,
-        description=description,
+        record=record,
         results=results,
         metrics=metrics,
-        flags=tuple(
-            line for line in flags.split("\n") if not line.startswith("--seed=")
-        ),
+        updates=updates,
         robustness=robustness,
         representations=representations,
-        adversaries=_json_lines(folder / run_folder.ADVERSARIES),
-        flips=_json_lines(folder / run_folder.HOTFLIP),
+        adversaries=files.read_json_lines(folder / run_folder.ADVERSARIES, []),
+        flips=files.read_json_lines(folder / run_folder.HOTFLIP, []),
     )
 
 
-def grouped(records):
+def grouped(runs: list[ReportedRun]) -> list[list[ReportedRun]]:
     """Puts runs together that differ in nothing but their seed.
 
+    Settings that change how a result is computed, but not the result, such as
+    `backup_seconds`, may differ, too.
+
     Args:
-        records: list of `RunRecord`.
+        runs: list of `ReportedRun`.
 
     Returns:
-        List of lists of `RunRecord`, in the methods' order, then in that of
-        the runs.
+        List of lists of `ReportedRun`, in the order of the methods' registry,
+        then in that of the runs; within a list by seed.
     """
     groups = {}
-    for record in records:
-        key = (record.method, record.description["dataset"], record.flags)
-        groups.setdefault(key, []).append(record)
-    order = list(methods.OBJECTIVES)
-    return sorted(
-        groups.values(), key=lambda group: order.index(group[0].method)
-    )
-
-
-def names(groups):
-    """Names groups by method, and by folder where a method has several.
-
-    Args:
-        groups: list of lists of `RunRecord`.
-
-    Returns:
-        List of strings, all different.
-    """
-    of_method = [group[0].method for group in groups]
+    for run in runs:
+        groups.setdefault(run.key(), []).append(run)
+    order = list(methods.registered())
     return [
-        method
-        if of_method.count(method) == 1
-        else f"{method} ({group[0].folder.name})"
-        for method, group in zip(of_method, groups, strict=True)
+        sorted(group, key=lambda run: run.results["seed"])
+        for group in sorted(
+            groups.values(), key=lambda group: order.index(group[0].method)
+        )
     ]
 
 
-def _read(path, parse):
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} cannot be read ({error}); a run has it whole when "
-            "training, or the measurement, has ended"
-        ) from error
+def names(groups: list[list[ReportedRun]]) -> list[str]:
+    """Names groups by method, and by what differs where a method has several.
+
+    Args:
+        groups: list of lists of `ReportedRun`, as `grouped` returns it.
+
+    Returns:
+        List of strings, all different, such as `"freelb (adversary.step_size
+        0.2)"`.
+    """
+    compared = [group[0].compared() for group in groups]
+    found = []
+    for facts in compared:
+        like = [
+            other for other in compared if other["method"] == facts["method"]
+        ]
+        differing = [
+            f"{key} {_shown(facts.get(key))}"
+            for key in dict.fromkeys(key for other in like for key in other)
+            if any(other.get(key) != facts.get(key) for other in like)
+        ]
+        name = facts["method"]
+        if differing:
+            name += f" ({', '.join(differing)})"
+        found.append(name)
+    return [
+        name if found.count(name) == 1 else f"{name} ({group[0].folder})"
+        for name, group in zip(found, groups, strict=True)
+    ]
 
 
-def _json_lines(path):
-    if not path.exists():
-        return []
-    # Not `splitlines`, which breaks texts at rarer signs, too.
-    return _read(
-        path,
-        lambda text: [json.loads(line) for line in text.split("\n") if line],
-    )
+def _shown(value):
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
+def _read(path, form, tool):
+    """Reads a JSON file, and refuses another form than its tool writes."""
+    content = files.read_json(path)
+    if not _has_form(content, form):
+        raise _odd_form(path, tool)
+    return content
 
 
 def _representations(path, epsilons):
@@ -199,22 +296,18 @@ def _representations(path, epsilons):
     # Whatever numpy and zipfile stumble upon.
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read ({type(error).__name__}: {error}); run "
-            "tools.attack again with --overwrite"
+            "bad-representations",
+            f"{path} cannot be read ({type(error).__name__}: {error})",
+            "run tools.attack again with `overwrite`",
         ) from error
     return arrays
 
 
-def _check(content, form, path, tool):
-    """Refuses a file of another form than its tool writes."""
-    if not _has_form(content, form):
-        raise _odd_form(path, tool)
-
-
 def _odd_form(path, tool):
     return InputError(
-        f"{path}: expected the form that {tool} writes, found another one; "
-        "run it again with --overwrite"
+        "odd-form",
+        f"{path}: expected the form that {tool} writes, found another one",
+        "run it again with `overwrite`",
     )
 
 

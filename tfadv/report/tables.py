@@ -4,8 +4,11 @@ import dataclasses
 
 import numpy as np
 
+from tfadv import markdown
 from tfadv.report import paper
-from tfadv.report.runs import names
+from tfadv.report.runs import ReportedRun, names
+
+Groups = list[list[ReportedRun]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,32 +23,25 @@ class Table:
     """
 
     title: str
-    header: list
-    rows: list
+    header: list[str]
+    rows: list[list[str]]
     note: str = ""
 
-    def markdown(self):
-        """Returns the table as aligned Markdown."""
-        rows = [self.header, *self.rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        rows.insert(1, ["-" * width for width in widths])
-        lines = [
-            "| "
-            + " | ".join(
-                cell.ljust(width)
-                for cell, width in zip(row, widths, strict=True)
-            )
-            + " |"
-            for row in rows
-        ]
-        return "\n".join([f"**{self.title}**", "", *lines, "", self.note])
+    def markdown(self) -> str:
+        """Returns the table as Markdown, its texts as plain text."""
+        cell = markdown.cell
+        header, *rows = (
+            [cell(text) for text in row] for row in [self.header, *self.rows]
+        )
+        table = markdown.table(header, rows)
+        return f"**{cell(self.title)}**\n\n{table}\n\n{cell(self.note)}"
 
 
-def all_tables(groups):
+def all_tables(groups: Groups) -> list[Table]:
     """Builds every table that the runs have results for.
 
     Args:
-        groups: list of lists of `tfadv.report.runs.RunRecord`.
+        groups: list of lists of `tfadv.report.runs.ReportedRun`.
 
     Returns:
         List of `Table`.
@@ -57,13 +53,13 @@ def all_tables(groups):
     return tables
 
 
-def accuracy_table(groups):
+def accuracy_table(groups: Groups) -> Table:
     """Table 2: accuracy on clean text."""
     rows = []
     for name, group in zip(names(groups), groups, strict=True):
-        results = [record.results for record in group]
+        results = [run.results for run in group]
         method = group[0].method
-        dataset = group[0].description["dataset"]
+        dataset = group[0].dataset
         in_paper = paper.ACCURACY.get(dataset, {}).get(method)
         rows.append(
             [
@@ -86,13 +82,23 @@ def accuracy_table(groups):
         "paper",
         "updates",
         "seconds",
-        "seconds an update",
+        "seconds per update",
         "seeds",
     ]
-    return Table("Accuracy on clean text (the paper's Table 2)", header, rows)
+    repeated = [
+        str(run.folder) for group in groups for run in group if run.repeated
+    ]
+    return Table(
+        "Accuracy on clean text (the paper's Table 2)",
+        header,
+        rows,
+        f"Given more than once, counted once: {', '.join(repeated)}."
+        if repeated
+        else "",
+    )
 
 
-def attacked_accuracy_table(groups):
+def attacked_accuracy_table(groups: Groups) -> Table:
     """Table 5: accuracy under k-PGD and HotFlip."""
     epsilons = _epsilons(groups)
     rows = []
@@ -118,7 +124,7 @@ def attacked_accuracy_table(groups):
     )
 
 
-def distance_table(groups):
+def distance_table(groups: Groups) -> Table:
     """Table 4: how far attacked representations are from clean ones."""
     epsilons = _epsilons(groups)
     rows = []
@@ -145,7 +151,7 @@ def distance_table(groups):
     )
 
 
-def word_class_table(groups):
+def word_class_table(groups: Groups) -> Table:
     """Which words delta pushes, at the largest epsilon."""
     epsilon = _epsilons(groups)[-1]
     found = []
@@ -177,9 +183,9 @@ def _epsilons(groups):
         {
             row["epsilon"]
             for group in groups
-            for record in group
-            if record.robustness
-            for row in record.robustness["epsilons"]
+            for run in group
+            if run.robustness
+            for row in run.robustness["epsilons"]
         }
     )
 
@@ -194,7 +200,7 @@ def _at(measured, epsilon, key):
 
 
 def _in_paper(table, group, epsilon):
-    if group[0].description["dataset"] != paper.ATTACKED_DATASET:
+    if group[0].dataset != paper.ATTACKED_DATASET:
         return None
     return table.get(epsilon, {}).get(group[0].method)
 
@@ -207,9 +213,9 @@ def _settings(groups):
     """Says how the attacks were made; once where all were alike."""
     notes = []
     for group in groups:
-        for record in group:
-            if record.robustness:
-                measured = record.robustness
+        for run in group:
+            if run.robustness:
+                measured = run.robustness
                 settings = dict(measured["attack"])
                 if settings.get("step_size", 0) is None:
                     settings["step_size"] = "2.5 * epsilon / steps"

@@ -4,9 +4,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv.data import batching
+from tfadv.data.examples import Examples
 from tfadv.encoders.encoder import Encoder
 from tfadv.robustness.statistics import with_interval
 from tfadv.robustness.text_adversary import add_predictions, changed_tokens
+from tfadv.robustness.trained import Trained
 
 # Rows of the table of cosines that exist at a time.
 _ROWS_AT_ONCE = 1024
@@ -23,9 +25,9 @@ class HotFlip:
     is. What an example gets depends on no other one.
 
     Args:
-        run: `tfadv.runs.run.Run`.
+        run: `Trained`, such as `tfadv.load` returns it.
         max_flips: int, words exchanged in a text.
-        num_neighbors: int, candidates a word.
+        num_neighbors: int, candidates per word.
         min_cosine: float. Candidates are at least that near.
 
     Example:
@@ -39,7 +41,13 @@ class HotFlip:
      - [Ebrahimi et al. 2018](https://arxiv.org/abs/1712.06751), section 3
     """
 
-    def __init__(self, run, max_flips=2, num_neighbors=20, min_cosine=0.3):
+    def __init__(
+        self,
+        run: Trained,
+        max_flips: int = 2,
+        num_neighbors: int = 20,
+        min_cosine: float = 0.3,
+    ):
         self.run = run
         self.max_flips = max_flips
         self.num_neighbors = num_neighbors
@@ -63,17 +71,17 @@ class HotFlip:
         self._words = tf.constant(starts & ~special & np.array(named))
         self._neighbors, self._near = self._nearest(num_neighbors, min_cosine)
         self._attacked = tf.function(
-            self._attack, reduce_retracing=True, autograph=False
+            self._attack,
+            input_signature=batching.batch_spec(),
+            autograph=False,
         )
 
-    def attack(self, examples, batch_size=32, progress=None):
+    def attack(self, examples: Examples, batch_size: int = 32) -> list[dict]:
         """Attacks texts.
 
         Args:
             examples: `tfadv.data.examples.Examples`.
             batch_size: int.
-            progress: callable that wraps the iterable of batches and takes
-                `total`, such as `tqdm.tqdm`.
 
         Returns:
             List of dicts in the examples' order: `index`, `original`,
@@ -83,27 +91,20 @@ class HotFlip:
         """
         run = self.run
         tokenized = batching.tokenize(examples, run.tokenizer)
-        batches = batching.evaluation_batches(tokenized, batch_size)
-        if progress is not None:
-            batches = progress(batches, total=-(-len(examples) // batch_size))
-        after = {}
-        for x, y in batches:
-            ids = self._attacked(x, y).numpy()
-            lengths = x["padding_mask"].numpy().sum(axis=1)
-            for index, row, length in zip(
-                x["index"].numpy(), ids, lengths, strict=True
-            ):
-                after[int(index)] = row[:length]
+        after = batching.map_in_order(
+            self._attacked, tokenized, batch_size, "HotFlip"
+        )
         lines = []
         for index, text in enumerate(examples.texts):
             before = np.array(tokenized.token_ids[index])
-            changed = changed_tokens(run.tokenizer, before, after[index])
+            flipped = after[index][: len(before)]
+            changed = changed_tokens(run.tokenizer, before, flipped)
             lines.append(
                 {
                     "index": index,
                     "original": text,
                     # An untouched text stays as its author wrote it.
-                    "adversary": run.tokenizer.detokenize(after[index])
+                    "adversary": run.tokenizer.detokenize(flipped)
                     if changed
                     else text,
                     "label": run.label_names[examples.labels[index]],
@@ -113,7 +114,7 @@ class HotFlip:
         add_predictions(lines, run, "prediction", "adversary")
         return lines
 
-    def summary(self, lines):
+    def summary(self, lines: list[dict]) -> dict:
         """Sums up what `attack` returned, for `robustness.json`.
 
         Args:
@@ -220,10 +221,10 @@ class HotFlip:
 
         total = self._embeddings.shape[0]
         count = min(count, total)
-        found = [
+        parts = [
             nearest(tf.range(start, min(start + _ROWS_AT_ONCE, total)))
             for start in range(0, total, _ROWS_AT_ONCE)
         ]
-        indices = tf.concat([part.indices for part in found], axis=0)
-        cosines = tf.concat([part.values for part in found], axis=0)
+        indices = tf.concat([part.indices for part in parts], axis=0)
+        cosines = tf.concat([part.values for part in parts], axis=0)
         return indices, cosines >= min_cosine

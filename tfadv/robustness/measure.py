@@ -3,31 +3,37 @@
 import numpy as np
 import tensorflow as tf
 
+from tfadv import markdown
 from tfadv.adversaries.pgd import pgd_attack
 from tfadv.data import batching
+from tfadv.data.examples import Examples
 from tfadv.robustness import word_classes
 from tfadv.robustness.statistics import (
     bootstrap_interval,
     cosines,
     with_interval,
 )
+from tfadv.robustness.trained import Trained
 
 # Sentences whose words are shown with what delta does to them.
 _HEAT_MAPS = 12
 
 
 def measure(
-    run, examples, epsilons, batch_size=32, progress=None, seed=0, **attack
-):
+    run: Trained,
+    examples: Examples,
+    epsilons: list[float],
+    batch_size: int = 32,
+    seed: int = 0,
+    **attack,
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Attacks a split within balls of several sizes.
 
     Args:
-        run: `tfadv.runs.run.Run`.
+        run: `Trained`, such as `tfadv.load` returns it.
         examples: `tfadv.data.examples.Examples`.
         epsilons: list of floats, the balls' radii.
         batch_size: int. The results do not depend on it.
-        progress: callable that wraps the iterable of batches and takes
-            `total` and `desc`, such as `tqdm.tqdm`.
         seed: int, of the random starts and the bootstrap.
         **attack: further arguments of `tfadv.pgd_attack`.
 
@@ -55,9 +61,7 @@ def measure(
      - CARL and RAR paper, section 4.4, Tables 4 and 5
     """
     tokenized = batching.tokenize(examples, run.tokenizer)
-    batches = batching.evaluation_batches(tokenized, batch_size)
-    # Of open shapes, so that all batches have one graph.
-    signature = (*batches.element_spec, tf.TensorSpec([], tf.float32))
+    signature = (*batching.batch_spec(), tf.TensorSpec([], tf.float32))
 
     @tf.function(input_signature=signature, autograph=False)
     def attacked(x, y, epsilon):
@@ -71,24 +75,17 @@ def measure(
             tf.norm(found.delta, axis=2),
         )
 
-    order = tokenized.order_by_length()
-    back = np.argsort(order)
-    total = -(-len(examples) // batch_size)
     rows, attacked_representations = [], []
     for epsilon in epsilons:
         radius = tf.constant(epsilon, tf.float32)
-        shown = batches
-        if progress is not None:
-            shown = progress(batches, total=total, desc=f"epsilon {epsilon}")
-        found = [
-            [part.numpy() for part in attacked(x, y, radius)] for x, y in shown
-        ]
-        fooled, wrong, clean, adversarial = (
-            np.concatenate([batch[i] for batch in found])[back]
-            for i in range(4)
+        answers = batching.map_in_order(
+            lambda x, y, radius=radius: attacked(x, y, radius),
+            tokenized,
+            batch_size,
+            f"attacking, epsilon {epsilon:g}",
         )
-        word_norms = [row for batch in found for row in batch[4]]
-        word_norms = [word_norms[i] for i in back]
+        *columns, word_norms = zip(*answers, strict=True)
+        fooled, wrong, clean, adversarial = map(np.stack, columns)
         rows.append(
             {
                 "epsilon": float(epsilon),
@@ -121,8 +118,8 @@ def measure(
     return results, representations
 
 
-def table(results):
-    """Lays out what was measured as a Markdown table, a row an attack.
+def table(results: dict) -> str:
+    """Lays out what was measured as a Markdown table, a row per attack.
 
     Args:
         results: dict, the content of `robustness.json`.
@@ -131,31 +128,29 @@ def table(results):
         string.
     """
     attack = results["attack"]
-    lines = [
-        f"{results['examples']} examples, k = {attack['steps']}, step size "
-        f"{attack.get('step_size') or '2.5 * epsilon / k'}, "
-        f"{attack['norm']} ball, restarts = {attack['restarts']}",
-        "| attack | accuracy | 95 % interval | cosine | euclidean |",
-        "| --- | --- | --- | --- | --- |",
-        f"| none | {_percents(results['clean'])} | - | - |",
-    ]
+    rows = [["none", *_percents(results["clean"]), "-", "-"]]
     for row in results["epsilons"]:
-        lines.append(
-            f"| PGD, epsilon {row['epsilon']:g} | {_percents(row)} | "
-            f"{row['cosine']:.3f} | {row['euclidean']:.3f} |"
-        )
+        distances = [f"{row[key]:.3f}" for key in ("cosine", "euclidean")]
+        name = f"PGD, epsilon {row['epsilon']:g}"
+        rows.append([name, *_percents(row), *distances])
     if "hotflip" in results:
         row = results["hotflip"]
-        lines.append(
-            f"| HotFlip, {row['max_flips']} words | {_percents(row)} | - | - |"
-        )
-    return "\n".join(lines)
+        name = f"HotFlip, {row['max_flips']} words"
+        rows.append([name, *_percents(row), "-", "-"])
+    header = ["attack", "accuracy", "95 % interval", "cosine", "euclidean"]
+    return (
+        f"{results['examples']} examples, k = {attack['steps']}, step size "
+        f"{attack.get('step_size') or '2.5 * epsilon / k'}, "
+        f"{attack['norm']} ball, restarts = {attack['restarts']}\n"
+        + markdown.table(header, rows)
+    )
 
 
 def _percents(row):
     low, high = row["accuracy_interval"]
     return (
-        f"{100 * row['accuracy']:.1f} % | {100 * low:.1f} to {100 * high:.1f} %"
+        f"{100 * row['accuracy']:.1f} %",
+        f"{100 * low:.1f} to {100 * high:.1f} %",
     )
 
 

@@ -6,14 +6,19 @@ import numpy as np
 _RESAMPLES = 2000
 
 
-def cosines(one, other):
+def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Computes the cosine of each row of one array with that of another."""
     products = np.sum(one * other, axis=1)
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     return products / np.maximum(lengths, 1e-12)
 
 
-def bootstrap_interval(values, seed=0, confidence=0.95, counts=None):
+def bootstrap_interval(
+    values: np.ndarray,
+    seed: int = 0,
+    confidence: float = 0.95,
+    counts: np.ndarray | None = None,
+) -> list[float]:
     """Estimates where the mean lies, by resampling the examples.
 
     Args:
@@ -44,7 +49,7 @@ def bootstrap_interval(values, seed=0, confidence=0.95, counts=None):
     return [float(p) for p in np.percentile(means, [tail, 100 - tail])]
 
 
-def with_interval(name, values, seed=0):
+def with_interval(name: str, values: np.ndarray, seed: int = 0) -> dict:
     """Returns a mean and its 95 % confidence interval, as two entries."""
     return {
         name: float(np.mean(values)),

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfadv.adversaries.pgd import pgd_attack
 from tfadv.data import batching
+from tfadv.data.examples import Examples
 from tfadv.errors import InputError
-from tfadv.objectives.reconstruction import ReconstructionObjective
+from tfadv.robustness.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,13 @@ class Summary:
 
 
 def reconstruct(
-    run, examples, epsilon, batch_size=32, victim=None, progress=None, **attack
-):
+    run: Trained,
+    examples: Examples,
+    epsilon: float,
+    batch_size: int = 32,
+    victim: Trained | None = None,
+    **attack,
+) -> tuple[list[dict], Summary]:
     """Attacks texts and reads the adversaries back as text.
 
     k-PGD perturbs the word embeddings; the reconstruction head names the word
@@ -53,13 +59,12 @@ def reconstruct(
     other.
 
     Args:
-        run: `tfadv.runs.run.Run` of method `rar` or `carl_rar`.
+        run: `Trained`, such as `tfadv.load` returns it; a run of method `rar`
+            or `carl_rar`.
         examples: `tfadv.data.examples.Examples`.
         epsilon: float, see `tfadv.pgd_attack`.
         batch_size: int.
-        victim: `tfadv.runs.run.Run` on which the texts are tried as well.
-        progress: callable that wraps the iterable of batches and takes
-            `total`, such as `tqdm.tqdm`.
+        victim: `Trained`, on which the texts are tried as well; or `None`.
         **attack: further arguments of `tfadv.pgd_attack`.
 
     Returns:
@@ -86,10 +91,8 @@ def reconstruct(
     head = _reconstruction_head(run)
     encoder = run.classifier.encoder
     tokenized = batching.tokenize(examples, run.tokenizer)
-    batches = batching.evaluation_batches(tokenized, batch_size)
 
-    # Of open shapes, so that all batches have one graph.
-    @tf.function(input_signature=batches.element_spec, autograph=False)
+    @tf.function(input_signature=batching.batch_spec(), autograph=False)
     def attacked(x, y):
         found = pgd_attack(run.classifier, x, y, epsilon, **attack)
         embeddings = tf.cast(encoder.embed(x), tf.float32) + found.delta
@@ -98,17 +101,11 @@ def reconstruct(
         )
         return tf.where(head.words(x), read, x["token_ids"])
 
-    if progress is not None:
-        batches = progress(batches, total=-(-len(examples) // batch_size))
-    pairs = {}
-    for x, y in batches:
-        after = attacked(x, y).numpy()
-        for row, index in enumerate(x["index"].numpy()):
-            length = int(np.sum(x["padding_mask"][row]))
-            before = x["token_ids"][row, :length].numpy()
-            pairs[int(index)] = (before, after[row, :length])
+    after = batching.map_in_order(attacked, tokenized, batch_size, "attacking")
+    before = tokenized.token_ids.to_list()
     lines = [
-        _line(run, examples, index, *pairs[index]) for index in sorted(pairs)
+        _line(run, examples, index, np.array(ids), after[index][: len(ids)])
+        for index, ids in enumerate(before)
     ]
     attempted = len(lines)
     lines = [line for line in lines if line["reconstruction"].strip()]
@@ -128,11 +125,15 @@ def reconstruct(
 
 def _reconstruction_head(run):
     for objective in run.classifier.objectives:
-        if isinstance(objective, ReconstructionObjective):
+        if objective.reads_words:
             return objective
     raise InputError(
-        f"--run_dir={run.folder}: a {run.description['method']} run has no "
-        "reconstruction head; give a run of --method=rar or carl_rar"
+        "no-reconstruction-head",
+        "expected a run with a reconstruction head, found one without",
+        "give a run that has learned to reconstruct words, such as one of "
+        "`method`=rar or carl_rar",
+        argument="run_dir",
+        value=str(run.folder),
     )
 
 
@@ -146,7 +147,9 @@ def _line(run, examples, index, before, after):
     }
 
 
-def changed_tokens(tokenizer, before, after):
+def changed_tokens(
+    tokenizer, before: np.ndarray, after: np.ndarray
+) -> list[dict]:
     """Lists where two texts of equally many tokens differ.
 
     Args:
@@ -165,13 +168,15 @@ def changed_tokens(tokenizer, before, after):
     ]
 
 
-def add_predictions(lines, run, name, changed_column):
+def add_predictions(
+    lines: list[dict], run: Trained, name: str, changed_column: str
+):
     """Classifies texts and their adversaries, and notes the classes' names.
 
     Args:
         lines: list of dicts with `"original"` and `changed_column`; the
             entries `{name}_before` and `{name}_after` are added.
-        run: `tfadv.runs.run.Run`.
+        run: `Trained`, such as `tfadv.load` returns it.
         name: string.
         changed_column: string, the entry with the adversary.
     """

@@ -36,7 +36,7 @@ CLASSES = (
 )
 
 
-def classify(pieces, ids, tokenizer):
+def classify(pieces: list[str], ids, tokenizer) -> list[str]:
     """Names the class of each piece's word.
 
     Args:
@@ -68,7 +68,7 @@ def classify(pieces, ids, tokenizer):
     return classes
 
 
-def words(ids, tokenizer):
+def words(ids, tokenizer) -> list[list[int]]:
     """Groups the pieces of a text into words.
 
     Args:

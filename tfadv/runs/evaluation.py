@@ -2,24 +2,28 @@
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfadv.data import batching
 
 
-def evaluate(classifier, tokenized, batch_size=32, verbose=0):
+def evaluate(
+    classifier,
+    tokenized: batching.TokenizedExamples,
+    batch_size: int = 32,
+    verbose: bool = False,
+) -> dict:
     """Measures a classifier on a tokenized split.
 
     Args:
         classifier: `tfadv.AdversarialClassifier`.
         tokenized: `tfadv.data.batching.TokenizedExamples`.
         batch_size: int. The result does not depend on it.
-        verbose: int. 1 shows a progress bar.
+        verbose: bool, whether to show progress.
 
     Returns:
         dict: `accuracy`, `loss` (mean cross-entropy), `examples`, and
-        `confusion`: a list of rows, a row a true class, with the counts of
-        the predicted ones.
+        `confusion`: a list of rows, one for each true class, with the counts
+        of the predicted ones.
 
     Example:
 
@@ -30,17 +34,18 @@ def evaluate(classifier, tokenized, batch_size=32, verbose=0):
     evaluate(run.classifier, test)["accuracy"]
     ```
     """
-    batches = batching.evaluation_batches(tokenized, batch_size)
+
     # Keras' `predict` would share out the batches among replicas.
-    predict = tf.function(
-        lambda x: classifier(x, training=False),
-        input_signature=batches.element_spec[:1],
-        autograph=False,
+    @tf.function(input_signature=batching.batch_spec(), autograph=False)
+    def predict(inputs, labels):
+        return classifier(inputs, training=False)
+
+    logits = np.stack(
+        batching.map_in_order(
+            predict, tokenized, batch_size, "evaluating" if verbose else None
+        )
     )
-    # `None`: no bar where nobody watches, for stderr is for errors.
-    progress = tqdm(batches, "evaluating", disable=not verbose or None)
-    logits = np.concatenate([predict(x).numpy() for x, _ in progress])
-    labels = tokenized.labels[tokenized.order_by_length()]
+    labels = tokenized.labels
     predicted = np.argmax(logits, axis=1)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
     classes = logits.shape[1]

@@ -1,201 +1,159 @@
-"""The methods by name, and the objectives that make them."""
+"""The registry of methods: what is trained with, under one name.
+
+A method is an adversary, or none, and objectives. The command line's choices,
+the report's order and the model card's words come from here. This module needs
+no TensorFlow.
+"""
 
 import dataclasses
 
-import psutil
-
 from tfadv.errors import InputError
-
-# What each method learns from the adversary beside its class.
-OBJECTIVES = {
-    "baseline": (),
-    "freelb": (),
-    "carl": ("contrastive",),
-    "rar": ("reconstruction",),
-    "carl_rar": ("contrastive", "reconstruction"),
-}
+from tfadv.fields import Group
+from tfadv.objectives import registry
 
 
 @dataclasses.dataclass(frozen=True)
-class Contrastive:
-    """How CARL learns; `tfadv.ContrastiveObjective` explains each setting.
+class Method:
+    """A way to train.
 
     Args:
-        loss: string, `"nce"` or `"infonce"`.
-        weight: float.
-        temperature: float.
-        num_negatives: int, or `None` for all.
-        momentum: float.
-        bank_dtype: string, `"float32"` or `"bfloat16"`.
-        bank_sharding: bool, whether each replica holds a part of the bank.
-        representation: string, `"pooled"` or `"cls"`.
-        start_step: int. The step before which the memory bank is filled and
-            the objective joins; `None` to go by `start_epoch`.
-        start_epoch: float, the same in epochs.
-    """
+        name: string, such as `"carl"`: what users choose.
+        title: string, how tables and pages call it.
+        help: string, what it does, in a few words without a full stop.
+        adversary: bool, whether it trains on adversarial word embeddings.
+        objectives: tuple of strings, the names of its objectives in
+            `tfadv.objectives.registry`.
 
-    loss: str = "nce"
-    weight: float = 1.0
-    temperature: float = 0.07
-    num_negatives: int | None = 16000
-    momentum: float = 0.5
-    bank_dtype: str = "float32"
-    bank_sharding: bool = False
-    representation: str = "pooled"
-    start_step: int | None = None
-    start_epoch: float = 1.0
+    Example:
 
-    def first_step(self, steps_per_epoch, total_steps):
-        """Returns the number of updates without the objective.
-
-        Args:
-            steps_per_epoch: int.
-            total_steps: int, in the whole run.
-
-        Raises:
-            InputError: the run ends before.
-        """
-        step = self.start_step
-        flag = f"--contrastive_start_step={step}"
-        if step is None:
-            step = round(self.start_epoch * steps_per_epoch)
-            flag = f"--contrastive_start_epoch={self.start_epoch} (step {step})"
-        _check_start(step, total_steps, flag, "CARL")
-        return step
-
-
-@dataclasses.dataclass(frozen=True)
-class Reconstruction:
-    """How RAR learns.
-
-    Args:
-        weight: float, w_r.
-        start_epoch: float, epochs without the objective, or parts of one.
-    """
-
-    weight: float = 0.1
-    start_epoch: float = 0.0
-
-    def first_step(self, steps_per_epoch, total_steps):
-        """Returns the number of updates without the objective.
-
-        Args, Raises: as those of `Contrastive.first_step`.
-        """
-        step = round(self.start_epoch * steps_per_epoch)
-        flag = f"--reconstruction_start_epoch={self.start_epoch} (step {step})"
-        _check_start(step, total_steps, flag, "RAR")
-        return step
-
-
-def check_method(method):
-    """Refuses a method that there is not.
-
-    Args:
-        method: string.
-
-    Raises:
-        InputError: it is not in `OBJECTIVES`.
-    """
-    if method not in OBJECTIVES:
-        raise InputError(
-            f"--method={method}: choose one of {', '.join(OBJECTIVES)}"
+    ```python
+    tfadv.register_objective("stability", Stability)
+    tfadv.register_method(
+        tfadv.Method(
+            "stability",
+            "Stability",
+            "FreeLB, and representations that stay where they are",
+            objectives=("stability",),
         )
-
-
-def describe(method, contrastive, reconstruction, special_ids):
-    """Lists a method's objectives with their settings, for `run.json`.
-
-    Args:
-        method: string.
-        contrastive: `Contrastive`.
-        reconstruction: `Reconstruction`.
-        special_ids: ints, the token ids that are not words.
-
-    Returns:
-        dict of dicts, by the objectives' names.
-    """
-    settings = {
-        "contrastive": dataclasses.asdict(contrastive),
-        "reconstruction": {
-            **dataclasses.asdict(reconstruction),
-            "special_ids": list(special_ids),
-        },
-    }
-    return {name: settings[name] for name in OBJECTIVES[method]}
-
-
-def build_objectives(description, hidden_dim, labels=None, seed=None):
-    """Builds the objectives that `describe` has listed.
-
-    Args:
-        description: dict, as `describe` returns it.
-        hidden_dim: int, the encoder's.
-        labels: int array, the classes of the training examples; `None` leaves
-            out the contrastive objective, which lives in training alone.
-        seed: int, of the draws of negatives.
-
-    Returns:
-        List of `tfadv.objectives.objective.Objective`.
-
-    Raises:
-        InputError: the memory bank does not fit into memory.
-    """
-    from tfadv.objectives.contrastive import ContrastiveObjective
-    from tfadv.objectives.reconstruction import ReconstructionObjective
-
-    objectives = []
-    if "contrastive" in description and labels is not None:
-        settings = dict(description["contrastive"])
-        for name in ("start_step", "start_epoch"):
-            settings.pop(name)
-        _check_bank_memory(
-            len(labels),
-            hidden_dim,
-            settings["bank_dtype"],
-            settings["bank_sharding"],
-        )
-        objectives.append(ContrastiveObjective(labels, seed=seed, **settings))
-    if "reconstruction" in description:
-        settings = dict(description["reconstruction"])
-        # Runs of before it was a setting do not have it.
-        settings.pop("start_epoch", None)
-        objectives.append(ReconstructionObjective(**settings))
-    return objectives
-
-
-def _check_start(step, total_steps, flag, method):
-    if step >= total_steps:
-        raise InputError(
-            f"{flag}: the run has {total_steps} updates, so that {method} "
-            "would never start; start it earlier or train longer"
-        )
-
-
-def _check_bank_memory(num_examples, hidden_dim, dtype, sharded):
-    """Says what the memory bank takes, and refuses one that cannot fit."""
-    from tfadv import replicas
-    from tfadv.objectives.memory_bank import MemoryBank
-
-    if sharded and replicas.count() == 1:
-        raise InputError(
-            "--bank_sharding: there is one device only, which would hold all "
-            "of the banks; leave it out, or train where there are several"
-        )
-    rows = MemoryBank.rows_held(num_examples, sharded)
-    needed = MemoryBank.memory(rows, hidden_dim, dtype) / 2**20
-    free = psutil.virtual_memory().available / 2**20
-    what = (
-        f"CARL's memory bank: 2 x {rows:,} x {hidden_dim} {dtype}, "
-        f"{needed:,.1f} MiB"
     )
-    if replicas.count() > 1:
-        what += f" on each of {replicas.count()} replicas"
-    if needed > free:
-        smaller = "" if dtype == "bfloat16" else "--bank_dtype=bfloat16, "
-        if replicas.count() > 1 and not sharded:
-            smaller += "--bank_sharding, "
+    ```
+    """
+
+    name: str
+    title: str
+    help: str
+    adversary: bool = True
+    objectives: tuple[str, ...] = ()
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register_method(method: Method) -> Method:
+    """Makes a method known by its name.
+
+    Args:
+        method: `Method`.
+
+    Returns:
+        The method.
+
+    Raises:
+        InputError: another method has this name, or the method has objectives
+            but no adversary.
+    """
+    if _METHODS.get(method.name, method) != method:
         raise InputError(
-            f"{what}, but {free:,.1f} MiB of memory are free; take {smaller}"
-            "fewer training examples or more memory"
+            "method-exists",
+            f"a method {method.name!r} is registered already",
+            "give yours another name",
+            argument="method",
+            value=method.name,
         )
-    print(f"{what} ({free:,.0f} MiB are free)")
+    if method.objectives and not method.adversary:
+        raise InputError(
+            "objectives-without-adversary",
+            f"the method {method.name!r} has objectives, which learn from the "
+            "adversarial examples, but no adversary",
+            "give it an adversary",
+            argument="method",
+            value=method.name,
+        )
+    _METHODS[method.name] = method
+    return method
+
+
+def registered() -> dict[str, Method]:
+    """Returns the methods by their names, in the order of registration."""
+    return dict(_METHODS)
+
+
+def get(name: str) -> Method:
+    """Returns a registered method.
+
+    Args:
+        name: string.
+
+    Raises:
+        InputError: no method has this name.
+    """
+    if name not in _METHODS:
+        raise InputError(
+            "unknown-method",
+            f"expected one of {', '.join(_METHODS)}",
+            "choose one of them, or name the module that registers it with "
+            "`plugin`",
+            argument="method",
+            value=name,
+        )
+    return _METHODS[name]
+
+
+def build_objectives(
+    objectives: dict[str, Group], context: registry.Context
+) -> list:
+    """Builds the objectives of a run.
+
+    Args:
+        objectives: dict of their settings, by their registered names.
+        context: `tfadv.objectives.registry.Context`. Without training labels
+            those that live in training alone are left out.
+
+    Returns:
+        List of `tfadv.Objective`.
+
+    Raises:
+        InputError: one cannot be built, say for lack of memory.
+    """
+    built = [
+        registry.build(name, settings, context)
+        for name, settings in objectives.items()
+    ]
+    return [objective for objective in built if objective is not None]
+
+
+for _method in (
+    Method("baseline", "Baseline", "plain training", adversary=False),
+    Method("freelb", "FreeLB", "on adversarial word embeddings"),
+    Method(
+        "carl",
+        "CARL",
+        "FreeLB, and the clean and the adversarial representation of a "
+        "sentence are drawn together",
+        objectives=("contrastive",),
+    ),
+    Method(
+        "rar",
+        "RAR",
+        "FreeLB, and the words are reconstructed from the adversarial "
+        "representations",
+        objectives=("reconstruction",),
+    ),
+    Method(
+        "carl_rar",
+        "CARL + RAR",
+        "FreeLB, and both what CARL and what RAR add to it",
+        objectives=("contrastive", "reconstruction"),
+    ),
+):
+    register_method(_method)

@@ -1,36 +1,48 @@
 """Opens a trained classifier: a run's folder, or a Hugging Face checkpoint."""
 
-import json
+import dataclasses
 import pathlib
 import warnings
 
 from tfadv.encoders import families
 from tfadv.encoders.encoder import Encoder
 from tfadv.errors import InputError
-from tfadv.runs import run_folder
+from tfadv.runs import methods, run_folder
+from tfadv.runs.record import Record
 from tfadv.runs.run import Run, build_classifier
-from tfadv.sources import checkpoint as checkpoints
+from tfadv.runs.settings import EncoderSettings, Settings
+from tfadv.sources.checkpoint import CONFIG, TOKENIZER_CONFIG, Checkpoint
+from tfadv.sources.families import classifier_dropout
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.update.classifier import AdversarialClassifier
 
 
-def load(folder, flag="--run_dir", precision=None):
+# What code raises that reads a file of another form than it expects.
+_BAD_CONTENT = (AttributeError, LookupError, TypeError, ValueError)
+
+
+def load(
+    folder: str | pathlib.Path,
+    argument: str = "run_dir",
+    precision: str | None = None,
+) -> Run:
     """Opens a trained classifier.
 
     Args:
-        folder: path of the folder that `tools.train` wrote, or of a
-            classifier's Hugging Face checkpoint, see
-            `tfadv.runs.opening.load_checkpoint`.
-        flag: string, the flag that named the folder, for error messages.
+        folder: path of a run's folder, or of a classifier's Hugging Face
+            checkpoint, see `tfadv.runs.opening.load_checkpoint`.
+        argument: string, the argument that named the folder, for error
+            messages.
         precision: string, of the encoder's computations; by default the one
-            the run was trained with.
+            that the run was trained with.
 
     Returns:
         `Run`, with `classifier`, `tokenizer`, `label_names` and
         `predict_proba(texts)`.
 
     Raises:
-        InputError: the folder is not a whole run, or of another version.
+        InputError: with the code `"no-run"`, `"not-whole"`, `"bad-record"`,
+            `"bad-weights"` or `"unknown-method"`.
 
     Example:
 
@@ -40,35 +52,39 @@ def load(folder, flag="--run_dir", precision=None):
     ```
     """
     folder = pathlib.Path(folder)
-    if _is_checkpoint(folder):
-        return load_checkpoint(folder, flag, precision)
-    description = run_folder.read_description(folder, flag)
+    if _is_classifier(folder):
+        return load_checkpoint(folder, argument, precision)
+    record = run_folder.read_record(folder, argument)
     if precision is not None:
-        description["precision"] = precision
+        record = _with_precision(record, precision)
+    blamed = {"argument": argument, "value": str(folder)}
     for name, remedy in (
-        (run_folder.RESULTS, "give its command again to go on with it"),
-        (run_folder.WEIGHTS, "train it again with --overwrite"),
+        (run_folder.RESULTS, "train with the same settings to go on with it"),
+        (run_folder.WEIGHTS, "train it again with `overwrite`"),
     ):
         if not (folder / name).exists():
             raise InputError(
-                f"{flag}={folder}: this run is not whole, it has no {name}; "
-                f"{remedy}"
+                "not-whole",
+                f"this run is not whole, it has no {name}",
+                remedy,
+                **blamed,
             )
+    checkpoint = Checkpoint(folder / run_folder.ENCODER, **blamed)
     try:
-        classifier = build_classifier(
-            folder / run_folder.ENCODER, description, load_weights=False
-        )
+        classifier = build_classifier(checkpoint, record, load_weights=False)
         tokenizer = Tokenizer.from_pretrained(
-            folder / run_folder.ENCODER, description["max_length"]
+            checkpoint, record.settings.encoder.max_length
         )
-        classifier.encoder.check_tokenizer(tokenizer, f"{flag}={folder}")
-    except InputError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        classifier.encoder.check_tokenizer(tokenizer, **blamed)
+    except InputError as error:
+        raise error.blaming(**blamed) from error
+    except _BAD_CONTENT as error:
         raise InputError(
-            f"{flag}={folder}: {run_folder.DESCRIPTION} does not describe a classifier "
-            f"({type(error).__name__}: {error}); train it again with "
-            "--overwrite"
+            "bad-record",
+            f"{run_folder.RECORD} and {run_folder.ENCODER} do not describe a "
+            f"classifier ({type(error).__name__}: {error})",
+            "train it again with `overwrite`",
+            **blamed,
         ) from error
     try:
         with warnings.catch_warnings():
@@ -76,43 +92,51 @@ def load(folder, flag="--run_dir", precision=None):
             warnings.simplefilter("ignore")
             classifier.load_weights(folder / run_folder.WEIGHTS)
     # Where its bytes have changed, h5py raises what it stumbles upon.
-    except (
-        AttributeError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (*_BAD_CONTENT, OSError, RuntimeError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{flag}={folder}: {run_folder.WEIGHTS} does not hold this run's weights "
-            f"({reason}); train it again with --overwrite"
+            "bad-weights",
+            f"{run_folder.WEIGHTS} does not hold this run's weights ({reason})",
+            "train it again with `overwrite`",
+            **blamed,
         ) from error
-    return Run(folder, description, classifier, tokenizer)
+    return Run(folder, record, classifier, tokenizer)
 
 
+def _with_precision(record, precision):
+    settings = record.settings
+    encoder = dataclasses.replace(settings.encoder, precision=precision)
+    return dataclasses.replace(
+        record, settings=dataclasses.replace(settings, encoder=encoder)
+    )
 
-def _is_checkpoint(folder):
+
+def _is_classifier(folder):
     """Tells whether a folder is no run but a Hugging Face classifier."""
-    if (folder / run_folder.DESCRIPTION).exists():
+    if any(
+        (folder / name).exists()
+        for name in (run_folder.RECORD, run_folder.OLD_RECORD)
+    ):
         return False
     try:
-        text = (folder / "config.json").read_text(encoding="utf-8")
-        return checkpoints.is_classifier_config(json.loads(text))
-    except (OSError, ValueError, RecursionError):
+        return Checkpoint(folder).is_classifier
+    except InputError:
         return False
 
 
-
-def load_checkpoint(folder, flag="--run_dir", precision=None):
+def load_checkpoint(
+    folder: str | pathlib.Path,
+    argument: str = "run_dir",
+    precision: str | None = None,
+) -> Run:
     """Opens a classifier's Hugging Face checkpoint as a run.
 
     Args:
         folder: path of what `save` wrote, or of any
             `AlbertForSequenceClassification` or
             `BertForSequenceClassification` with its weights as safetensors.
-        flag: string, the flag that named the folder, for error messages.
+        argument: string, the argument that named the folder, for error
+            messages.
         precision: string, of the encoder's computations; by default the one
             that the run was trained with, else `"float32"`.
 
@@ -131,80 +155,81 @@ def load_checkpoint(folder, flag="--run_dir", precision=None):
     ```
     """
     folder = pathlib.Path(folder)
+    blamed = {"argument": argument, "value": str(folder)}
     try:
-        return _load_checkpoint(folder, precision)
+        return _load_checkpoint(Checkpoint(folder, **blamed), precision)
     except InputError as error:
-        reason = str(error).removeprefix("--encoder: ")
-        raise InputError(f"{flag}={folder}: {reason}") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise error.blaming(**blamed) from error
+    except _BAD_CONTENT as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
-            f"{flag}={folder}: {checkpoints.CONFIG} does not describe a classifier "
-            f"({type(error).__name__}: {reason}); copy it anew from where it "
-            "comes from"
+            "bad-checkpoint",
+            f"{CONFIG} does not describe a classifier "
+            f"({type(error).__name__}: {reason})",
+            "copy it anew from where it comes from",
+            **blamed,
         ) from error
 
 
-
-def _load_checkpoint(folder, precision):
-    config = checkpoints.read_config(folder)
-    label_names = _label_names(config)
-    checkpoint = checkpoints.Checkpoint(folder)
-    facts = config.get("tfadv", {})
-    description = {
-        "format": run_folder.FORMAT,
-        "method": facts.get("method", "baseline"),
-        "encoder": facts.get("encoder", str(folder)),
-        "dataset": facts.get("dataset", "unknown"),
-        "label_names": label_names,
-        "max_length": facts.get("max_length"),
-        "perturb_at": facts.get("perturb_at", "word_embeddings"),
-        "precision": precision or facts.get("precision", "float32"),
-        "adversary": None,
-        "objectives": {},
-    }
+def _load_checkpoint(checkpoint, precision):
+    label_names = _label_names(checkpoint)
+    facts = checkpoint.config_json.get("tfadv", {})
     encoder = Encoder.from_pretrained(
-        folder,
+        checkpoint,
         load_weights=False,
-        # Given, so that unequal rates, of no effect here, are not refused.
-        dropout=config.get("hidden_dropout_prob", 0.1),
-        perturb_at=description["perturb_at"],
-        dtype=description["precision"],
+        perturb_at=facts.get("perturb_at", "word_embeddings"),
+        dtype=precision or facts.get("precision", "float32"),
     )
     classifier = AdversarialClassifier(
         encoder,
         num_classes=len(label_names),
-        dropout=_classifier_dropout(config),
-        dtype=description["precision"],
+        dropout=classifier_dropout(checkpoint),
+        dtype=encoder.dtype_policy,
     )
-    parameters = families.parameters(
-        classifier, families.family_of(classifier)
+    families.assign(families.classifier_parameters(classifier), checkpoint)
+    max_length = facts.get("max_length") or _max_length(
+        checkpoint, encoder.max_sequence_length
     )
-    for name, parameter in parameters.items():
-        parameter.assign(checkpoint.read(name, parameter.shape))
-    if description["max_length"] is None:
-        positions = encoder.max_sequence_length
-        description["max_length"] = _max_length(folder, positions)
-    tokenizer = Tokenizer.from_pretrained(folder, description["max_length"])
+    tokenizer = Tokenizer.from_pretrained(checkpoint, max_length)
     encoder.check_tokenizer(tokenizer)
-    return Run(folder, description, classifier, tokenizer)
+    method = facts.get("method")
+    record = Record(
+        Settings(
+            # An outside method predicts without the module that registers it.
+            method=method if method in methods.registered() else "baseline",
+            encoder=EncoderSettings(
+                name=facts.get("encoder", str(checkpoint.folder)),
+                max_length=max_length,
+                perturb_at=encoder.perturb_at,
+                precision=encoder.dtype_policy.name,
+            ),
+        ),
+        dataset=facts.get("dataset", "unknown"),
+        label_names=tuple(label_names),
+        special_ids=tuple(tokenizer.special_ids),
+    )
+    return Run(checkpoint.folder, record, classifier, tokenizer)
 
 
-def _label_names(config):
+def _label_names(checkpoint):
     """The names of a classifier's classes, in order."""
-    if not checkpoints.is_classifier_config(config):
+    config = checkpoint.config_json
+    if not checkpoint.is_classifier:
         raise InputError(
+            "no-classifier",
             "expected AlbertForSequenceClassification or "
             "BertForSequenceClassification as the architecture in "
-            f"{checkpoints.CONFIG}, found {config.get('architectures')}; give the "
-            "checkpoint of a classifier"
+            f"{CONFIG}, found {config.get('architectures')}",
+            "give the checkpoint of a classifier",
         )
-    problem = config.get("problem_type") or "single_label_classification"
-    if problem != "single_label_classification":
+    expected = "single_label_classification"
+    problem = config.get("problem_type") or expected
+    if problem != expected:
         raise InputError(
-            f"{checkpoints.CONFIG} has problem_type={problem!r}; supported is "
-            "'single_label_classification': give a classifier whose classes "
-            "exclude each other"
+            "not-single-label",
+            f"expected problem_type={expected!r} in {CONFIG}, "
+            f"found {problem!r}",
+            "give a classifier whose classes exclude each other",
         )
     labels = config.get("id2label")
     if labels is None:  # transformers leaves out its defaults
@@ -213,24 +238,20 @@ def _label_names(config):
     ids = [str(i) for i in range(len(labels))]
     if len(ids) < 2 or set(labels) != set(ids):
         raise InputError(
-            f"{checkpoints.CONFIG} must name two or more classes in id2label, with the "
-            f"ids 0, 1 and so on, found the ids {', '.join(labels) or 'none'}; "
-            "mend id2label"
+            "bad-labels",
+            f"{CONFIG} must name two or more classes in id2label, "
+            "with the ids 0, 1 and so on, found the ids "
+            f"{', '.join(labels) or '(none)'}",
+            "correct id2label",
         )
     return [str(labels[i]) for i in ids]
 
 
-def _classifier_dropout(config):
-    rate = config.get(families.CLASSIFIER_DROPOUT[config["model_type"]])
-    return config.get("hidden_dropout_prob", 0.1) if rate is None else rate
-
-
-def _max_length(folder, positions):
+def _max_length(checkpoint, positions):
     """The number of tokens that another's tokenizer cuts texts to."""
     try:
-        path = folder / "tokenizer_config.json"
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = checkpoint.read_json(TOKENIZER_CONFIG)
         # Where there is no limit, transformers writes 10^30.
         return int(min(settings["model_max_length"], positions))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InputError, ValueError, KeyError, TypeError):
         return positions

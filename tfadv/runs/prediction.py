@@ -6,15 +6,20 @@ import itertools
 import json
 import os
 import pathlib
+import typing
+from collections.abc import Callable, Iterable, Iterator
 
 from tfadv import files
 from tfadv.errors import InputError
+from tfadv.runs.run import Run
 
 # Texts that are read, classified and written at a time.
 CHUNK_SIZE = 1024
 
 
-def read_texts(file, where):
+def read_texts(
+    file: typing.BinaryIO, where: str, argument: str | None = None
+) -> Iterator[str]:
     r"""Yields the texts of a file, one a line.
 
     Only `"\n"` and `"\r\n"` end a line, not the other characters that
@@ -24,6 +29,7 @@ def read_texts(file, where):
     Args:
         file: binary file, such as `sys.stdin.buffer`.
         where: string, what error messages call it.
+        argument: string, the argument that named it, or `None`.
 
     Yields:
         Strings, without their line ends.
@@ -43,17 +49,19 @@ def read_texts(file, where):
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             line = line.removesuffix(b"\n").removesuffix(b"\r")
-            yield _decoded(line, f"{where}, line {number}")
+            yield _decoded(line, number, where, argument)
     except OSError as error:
-        raise _unreadable(where, error) from error
+        raise _unreadable(error, where, argument) from error
 
 
-def read_file(path, flag="--texts_file"):
+def read_file(
+    path: str | pathlib.Path, argument: str = "texts_file"
+) -> Iterator[str]:
     """Yields the texts of a file, as `read_texts` does.
 
     Args:
         path: path of a UTF-8 text file.
-        flag: string, the flag that named the file, for error messages.
+        argument: string, the argument that errors name for it.
 
     Yields:
         Strings.
@@ -61,16 +69,17 @@ def read_file(path, flag="--texts_file"):
     Raises:
         InputError: there is no such file, or it is not UTF-8 text.
     """
-    where = f"{flag} {path}"
     try:
         file = open(path, "rb")  # noqa: SIM115
     except OSError as error:
-        raise _unreadable(where, error) from error
+        raise _unreadable(error, str(path), argument) from error
     with file:
-        yield from read_texts(file, where)
+        yield from read_texts(file, str(path), argument)
 
 
-def read_ahead(texts, count):
+def read_ahead(
+    texts: Iterable[str], count: int
+) -> tuple[list[str], Iterator[str]]:
     """Reads the first texts, so that what is wrong with them is told at once.
 
     Args:
@@ -87,11 +96,15 @@ def read_ahead(texts, count):
     texts = iter(texts)
     first = list(itertools.islice(texts, count))
     if not first:
-        raise InputError("there are no texts in the input; give at least one")
+        raise InputError(
+            "no-texts", "there are no texts in the input", "give at least one"
+        )
     return first, itertools.chain(first, texts)
 
 
-def predict(run, texts, chunk_size=CHUNK_SIZE):
+def predict(
+    run: Run, texts: Iterable[str], chunk_size: int = CHUNK_SIZE
+) -> Iterator[list[dict]]:
     """Classifies texts, a chunk at a time.
 
     Inside of a chunk texts of like length are classified together, so that
@@ -136,7 +149,11 @@ def predict(run, texts, chunk_size=CHUNK_SIZE):
         yield predictions
 
 
-def write(chunks, file, progress):
+def write(
+    chunks: Iterable[list[dict]],
+    file: typing.BinaryIO,
+    progress: Callable[[int], None],
+) -> None:
     """Writes predictions as JSON Lines, each chunk as soon as it is there.
 
     Args:
@@ -176,8 +193,9 @@ def standard_output(stdout):
         os.close(nowhere)
         if not isinstance(error, BrokenPipeError):
             raise InputError(
-                f"stdout: cannot write there ({error.strerror or error}); "
-                "free space, or write elsewhere"
+                "unwritable",
+                f"cannot write to stdout ({error.strerror or error})",
+                "free space, or write elsewhere",
             ) from error
 
 
@@ -213,28 +231,43 @@ def results_file(path):
         raise
 
 
-def _decoded(line, at):
+def _decoded(line, number, where, argument):
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{at}: the byte 0x{line[error.start]:02x} is not UTF-8; give "
-            "the texts in UTF-8"
+        raise _refused(
+            "not-utf8",
+            f"line {number}: the byte 0x{line[error.start]:02x} is not UTF-8",
+            "give the texts in UTF-8",
+            where,
+            argument,
         ) from error
     if "\0" in text:
-        raise InputError(
-            f"{at}: there is a NUL byte, which no UTF-8 text has; give plain "
-            "text in UTF-8"
+        raise _refused(
+            "nul-byte",
+            f"line {number}: there is a NUL byte, which no UTF-8 text has",
+            "give plain text in UTF-8",
+            where,
+            argument,
         )
     return text
 
 
-def _unreadable(where, error):
+def _unreadable(error, where, argument):
     if isinstance(error, FileNotFoundError):
-        return InputError(f"{where}: there is no such file; correct the path")
-    if isinstance(error, IsADirectoryError):
-        return InputError(f"{where}: this is a folder; give a file in it")
-    return InputError(
-        f"{where}: cannot be read ({error.strerror or error}); see to its "
-        "permissions"
-    )
+        told = "no-such-file", "there is no such file", "correct the path"
+    elif isinstance(error, IsADirectoryError):
+        told = "is-a-folder", "expected a file, found a folder", "give a file"
+    else:
+        told = (
+            "unreadable",
+            f"it cannot be read ({error.strerror or error})",
+            "see to its permissions",
+        )
+    return _refused(*told, where, argument)
+
+
+def _refused(code, problem, remedy, where, argument):
+    if argument is None:
+        return InputError(code, f"{where}, {problem}", remedy)
+    return InputError(code, problem, remedy, argument=argument, value=where)

@@ -1,11 +1,16 @@
 """A trained classifier with all it needs to read text."""
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from tfadv.runs.record import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +19,7 @@ class Run:
 
     Args:
         folder: `pathlib.Path`.
-        description: dict, the content of `run.json`.
+        record: `tfadv.runs.record.Record`, the content of `settings.json`.
         classifier: `tfadv.AdversarialClassifier`.
         tokenizer: `tfadv.Tokenizer`.
 
@@ -27,16 +32,18 @@ class Run:
     """
 
     folder: pathlib.Path
-    description: dict
-    classifier: object
-    tokenizer: object
+    record: Record
+    classifier: Any
+    tokenizer: Any
 
     @property
-    def label_names(self):
+    def label_names(self) -> tuple[str, ...]:
         """Tuple of strings: class `i` is called `label_names[i]`."""
-        return tuple(self.description["label_names"])
+        return self.record.label_names
 
-    def predict_proba(self, texts, batch_size=32):
+    def predict_proba(
+        self, texts: Sequence[str], batch_size: int = 32
+    ) -> np.ndarray:
         """Computes the class probabilities of texts.
 
         Args:
@@ -46,8 +53,6 @@ class Run:
         Returns:
             float32 array of shape `[texts, classes]`, in the texts' order.
         """
-        import tensorflow as tf
-
         from tfadv.data import batching
         from tfadv.data.examples import Examples
 
@@ -55,63 +60,94 @@ class Run:
             return np.zeros([0, len(self.label_names)], np.float32)
         examples = Examples(list(texts), np.zeros(len(texts), np.int32))
         tokenized = batching.tokenize(examples, self.tokenizer)
-        batches = batching.evaluation_batches(tokenized, batch_size)
-        logits = self.classifier.predict(batches.map(lambda x, _: x), verbose=0)
-        probabilities = np.empty_like(logits)
-        probabilities[tokenized.order_by_length()] = tf.nn.softmax(logits)
+        return np.stack(
+            batching.map_in_order(self._probabilities, tokenized, batch_size)
+        )
+
+    @functools.cached_property
+    def _probabilities(self):
+        import tensorflow as tf
+
+        from tfadv.data import batching
+
+        @tf.function(input_signature=batching.batch_spec(), autograph=False)
+        def probabilities(inputs, labels):
+            return tf.nn.softmax(self.classifier(inputs, training=False))
+
         return probabilities
 
 
-
 def build_classifier(
-    encoder, description, load_weights=True, train_labels=None, seed=None
+    encoder,
+    record: Record,
+    load_weights: bool = True,
+    train_labels: np.ndarray | None = None,
 ):
-    """Builds the classifier that a run's description speaks of.
+    """Builds the classifier that a run's record describes.
 
     Args:
-        encoder: name or folder of the pretrained encoder.
-        description: dict, the content of `run.json`.
+        encoder: what `tfadv.Encoder.from_pretrained` opens.
+        record: `tfadv.runs.record.Record`.
         load_weights: bool, whether to load the encoder's pretrained weights.
         train_labels: int array, the classes of the training examples. `None`
             builds the classifier without what only training needs.
-        seed: int, of the draws of negatives.
 
     Returns:
         `tfadv.AdversarialClassifier`.
-    """
-    from tfadv.runs import methods
-    from tfadv.adversaries.freelb import FreeLB
-    from tfadv.update.classifier import AdversarialClassifier
-    from tfadv.encoders.encoder import Encoder
 
-    precision = description["precision"]
+    Raises:
+        InputError: the encoder cannot be opened, or an objective not built.
+
+    Example:
+
+    ```python
+    folder = pathlib.Path("runs/freelb")
+    record = run_folder.read_record(folder)
+    build_classifier(folder / "encoder", record, load_weights=False)
+    ```
+    """
+    from tfadv.encoders.encoder import Encoder
+    from tfadv.objectives.registry import Context
+    from tfadv.runs import methods
+    from tfadv.update.classifier import AdversarialClassifier
+
+    settings = record.settings
     encoder = Encoder.from_pretrained(
         encoder,
         load_weights=load_weights,
-        perturb_at=description["perturb_at"],
-        dtype=precision,
+        perturb_at=settings.encoder.perturb_at,
+        dtype=settings.encoder.precision,
     )
-    adversary = description["adversary"]
+    context = Context(
+        labels=train_labels,
+        special_ids=record.special_ids,
+        hidden_dim=encoder.hidden_dim,
+        embedding_dim=encoder.token_embedding.output_dim,
+        vocabulary_size=encoder.token_embedding.input_dim,
+        seed=settings.optimization.seed,
+    )
     return AdversarialClassifier(
         encoder,
-        num_classes=len(description["label_names"]),
-        adversary=None if adversary is None else FreeLB(**adversary),
-        objectives=methods.build_objectives(
-            description["objectives"], encoder.hidden_dim, train_labels, seed
-        ),
-        dtype=precision,
+        num_classes=len(record.label_names),
+        adversary=record.adversary,
+        objectives=methods.build_objectives(settings.objectives, context),
+        dtype=settings.encoder.precision,
     )
 
 
-def kept_part(classifier):
+def part_to_keep(classifier):
     """Returns what a run keeps of its classifier: all but memory banks.
 
-    Its weights load into a classifier that `build_classifier` has built
-    without training labels.
+    Its weights load into the `part_to_keep` of a classifier that
+    `build_classifier` has built without training labels.
+
+    Args:
+        classifier: `tfadv.AdversarialClassifier`.
+
+    Returns:
+        `keras.Model` that shares the classifier's weights.
     """
     import keras
-
-    from tfadv.objectives.contrastive import ContrastiveObjective
 
     # Weights are saved by the names of attributes.
     part = keras.Model()
@@ -121,13 +157,13 @@ def kept_part(classifier):
     part.objectives = [
         objective
         for objective in classifier.objectives
-        if not isinstance(objective, ContrastiveObjective)
+        if objective.kept_in_run
     ]
     part.built = True
     return part
 
 
-def save_weights(classifier, path):
+def save_weights(classifier, path: pathlib.Path):
     """Writes what a run keeps of its classifier.
 
     Args:
@@ -137,7 +173,7 @@ def save_weights(classifier, path):
     Raises:
         OSError: the file cannot be written.
     """
-    part = kept_part(classifier)
+    part = part_to_keep(classifier)
     size = sum(4 * math.prod(weight.shape) for weight in part.weights)
     try:
         # HDF5 can crash where it comes upon a full disk, so there is room.

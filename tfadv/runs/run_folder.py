@@ -1,13 +1,14 @@
-"""A run's folder: what training leaves behind, and how it is opened again.
+"""A run's folder: what training leaves behind, and whether it may be written.
 
 | file | content |
 |---|---|
-| `flags.cfg` | the flags of the run, as `--flagfile` takes them |
-| `run.json` | what is needed to build the classifier again |
+| `settings.json` | the run's record: its settings and data, as data |
+| `flags.cfg` | the same as flags, to run it again with `--flagfile` |
 | `split_ids.json` | for a drawn dataset, the rows that make its splits |
 | `encoder/` | the encoder's config and the tokenizer's vocabulary |
 | `model.weights.h5` | the weights of the best epoch on the dev split |
-| `metrics.jsonl` | a line an epoch |
+| `metrics.jsonl` | a line per epoch |
+| `updates.jsonl` | loss and metrics over the run, some 200 lines |
 | `results.json` | the results; written last: without it, a run is not whole |
 | `tensorboard/` | TensorBoard logs |
 | `backup/` | while training goes on: all that it needs to go on from there |
@@ -19,20 +20,22 @@
 | `predictions.jsonl` | what `tools.predict` wrote |
 """
 
-import json
 import pathlib
 
 from tfadv import files
 from tfadv.errors import InputError
-
-FORMAT = 2
+from tfadv.runs import version_0_1
+from tfadv.runs.record import Record, check_same
 
 FLAGS = "flags.cfg"
-DESCRIPTION = "run.json"
+RECORD = "settings.json"
+# What version 0.1 had in its place.
+OLD_RECORD = "run.json"
 SPLIT_IDS = "split_ids.json"
 ENCODER = "encoder"
 WEIGHTS = "model.weights.h5"
 METRICS = "metrics.jsonl"
+UPDATES = "updates.jsonl"
 RESULTS = "results.json"
 TENSORBOARD = "tensorboard"
 BACKUP = "backup"
@@ -48,11 +51,13 @@ PREDICTIONS = "predictions.jsonl"
 # What a run has before it is whole.
 _UNFINISHED = (
     FLAGS,
-    DESCRIPTION,
+    RECORD,
+    OLD_RECORD,
     SPLIT_IDS,
     ENCODER,
     WEIGHTS,
     METRICS,
+    UPDATES,
     TENSORBOARD,
     BACKUP,
 )
@@ -68,151 +73,119 @@ _CONTENT = (
 )
 
 
-def read_description(folder, flag="--run_dir"):
-    """Reads a run's `run.json`.
+def read_record(
+    folder: str | pathlib.Path, argument: str = "run_dir"
+) -> Record:
+    """Reads a run's record.
 
     Args:
-        folder: path.
-        flag: string, the flag that named the folder, for error messages.
+        folder: path of the run's folder; one of version 0.1 will do.
+        argument: string, the argument that named it, for error messages.
 
     Returns:
-        dict.
+        `Record`.
 
     Raises:
-        InputError: there is none, or it is of another version.
+        InputError: with the code `"no-run"` where there is none,
+            `"unknown-method"` where its method is not registered, or
+            `"bad-record"` where it cannot be read.
+
+    Example:
+
+    ```python
+    run_folder.read_record("runs/freelb").label_names  # ("negative", ...)
+    ```
     """
-    path = pathlib.Path(folder) / DESCRIPTION
+    folder = pathlib.Path(folder)
+    name = RECORD
+    if not (folder / RECORD).exists() and (folder / OLD_RECORD).exists():
+        name = OLD_RECORD
+    if not (folder / name).exists():
+        raise InputError(
+            "no-run",
+            f"expected the folder of a run, found no {RECORD} in it",
+            "give the `output_dir` of a training run",
+            argument=argument,
+            value=str(folder),
+        )
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        if name == OLD_RECORD:
+            return version_0_1.read_record(folder)
+        return Record.from_dict(files.read_json(folder / RECORD))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if getattr(error, "code", None) == "unknown-method":
+            raise
         raise InputError(
-            f"{flag}={folder}: not the folder of a run, it has no "
-            f"{DESCRIPTION}; give the --output_dir of a tools.train run"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{flag}={folder}: {DESCRIPTION} cannot be read ({error}); "
-            "train the run again with --overwrite"
-        ) from None
-    found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
-        raise InputError(
-            f"{flag}={folder}: the run has format {found}, this version of "
-            f"tfadv reads format {FORMAT}; open it with the version that "
-            "wrote it, or train it again"
-        )
-    names = description.get("label_names")
-    if not (
-        isinstance(description.get("method"), str)
-        and isinstance(description.get("dataset"), str)
-        and isinstance(description.get("objectives", {}), dict)
-        and isinstance(names, list)
-        and all(isinstance(name, str) for name in names)
-    ):
-        raise InputError(
-            f"{flag}={folder}: {DESCRIPTION} does not tell the method, the "
-            "dataset and the label_names as tools.train writes them; train "
-            "the run again with --overwrite"
-        )
-    return description
+            "bad-record",
+            f"{name} is not as training writes it "
+            f"({type(error).__name__}: {error})",
+            "open the run with the version of tfadv that wrote it, or train "
+            "it again with `overwrite`",
+            argument=argument,
+            value=str(folder),
+        ) from error
 
 
-def check_output(folder, overwrite, flags=None):
+def check_output(
+    folder: str | pathlib.Path, overwrite: bool, identity: dict | None = None
+) -> bool:
     """Refuses an output folder that holds anything that is not ours to lose.
 
-    A run that was cut off may go on where it has been begun with the same
-    flags.
+    A run that was cut off may go on where it was begun as the same run.
 
     Args:
         folder: path; need not exist.
         overwrite: bool, whether an earlier run in it may be replaced.
-        flags: string, this run's flags, a line each; `None` where they are
-            not known yet.
+        identity: dict, what `record.identity` says of this run; `None` where
+            it is not known yet.
 
     Returns:
         bool, whether there is a backup from which this run may go on.
 
     Raises:
-        InputError: there is another or a whole run and `overwrite` is false,
-            there are other files, or the path is a file.
+        InputError: with the code `"another-run"` or `"run-exists"` where there
+            is another or a whole run and `overwrite` is false; there are other
+            files, or the path is a file.
     """
-    found = files.check_content(folder, _CONTENT)
-    if overwrite or not found:
-        return False
-    if not _is_unfinished(found):
-        raise InputError(
-            f"--output_dir={folder}: the folder already holds a run; give "
-            "another one, or --overwrite to replace that run"
-        )
     folder = pathlib.Path(folder)
-    if flags is not None:
-        check_flags(folder / FLAGS, flags, "run")
+    content = files.check_content(folder, _CONTENT)
+    if overwrite or not content:
+        return False
+    if not _is_unfinished(content):
+        raise InputError(
+            "run-exists",
+            "the folder already holds a run",
+            "give another one, or `overwrite` to replace that run",
+            argument="output_dir",
+            value=str(folder),
+        )
+    if (folder / OLD_RECORD).exists():
+        raise InputError(
+            "another-version",
+            "the folder holds a run that another version of tfadv has begun",
+            "let that version go on with it, give another folder, or "
+            "`overwrite` to start anew",
+            argument="output_dir",
+            value=str(folder),
+        )
+    if identity is not None and (folder / RECORD).exists():
+        check_same(identity, files.read_json(folder / RECORD), folder)
     return (folder / BACKUP / BACKUP_STATE).exists()
 
 
-def _is_unfinished(found):
+def _is_unfinished(content):
     """Tells whether a folder's content is that of a run that was cut off."""
-    rest = [name for name in found if not name.startswith(files.PARTIAL)]
-    ours = FLAGS in rest or DESCRIPTION in rest or not rest
+    rest = [name for name in content if not name.startswith(files.PARTIAL)]
+    ours = bool({FLAGS, RECORD, OLD_RECORD} & set(rest)) or not rest
     return ours and set(rest) <= set(_UNFINISHED)
 
 
-def check_flags(path, flags, begun):
-    """Refuses to go on with what was begun with other flags.
-
-    Args:
-        path: path of the flagfile of the folder; need not exist.
-        flags: string, this process' flags, a line each.
-        begun: string, what is to go on: `"run"` or `"search"`.
-
-    Raises:
-        InputError: they differ; the message names the first differences.
-    """
-    path = pathlib.Path(path)
-    if not path.exists():
-        return
-    try:
-        stored = _by_name(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"--output_dir={path.parent}: {path.name} cannot be read "
-            f"({error}); give another folder, or --overwrite"
-        ) from error
-    given = _by_name(flags)
-    names = sorted(
-        name
-        for name in stored.keys() | given.keys()
-        if stored.get(name) != given.get(name)
-    )
-    if names:
-        differences = "; ".join(
-            f"{_told(name, given)}, where the {begun} has {_told(name, stored)}"
-            for name in names[:3]
-        )
-        raise InputError(
-            f"--output_dir={path.parent} holds another {begun}: {differences}; "
-            "give the same flags to resume it, another folder, or --overwrite "
-            "to start anew"
-        )
-
-
-def _by_name(flags):
-    """Takes a flagfile's lines apart: name -> line."""
-    lines = [line for line in flags.splitlines() if line.startswith("--")]
-    return {line.removeprefix("--").partition("=")[0]: line for line in lines}
-
-
-def _told(name, lines):
-    return lines.get(name, f"no --{name}")
-
-
-
-def create(folder, description, flags):
-    """Fills a run's folder anew, with its `run.json` and `flags.cfg`.
+def create(folder: str | pathlib.Path, record: Record, flags: str):
+    """Fills a run's folder anew, with its `settings.json` and `flags.cfg`.
 
     Args:
         folder: path that `check_output` has passed; need not exist.
-        description: dict for `run.json`; the format is added.
+        record: `Record`.
         flags: string for `flags.cfg`.
 
     Raises:
@@ -224,7 +197,7 @@ def create(folder, description, flags):
         # Gone first, so that nothing goes on from what is left of a run.
         (folder / BACKUP / BACKUP_STATE).unlink(missing_ok=True)
         files.empty(folder)
-        files.write_json(folder / DESCRIPTION, {"format": FORMAT, **description})
+        files.write_json(folder / RECORD, record.to_dict())
         files.write_text(folder / FLAGS, flags)
     except OSError as error:
         raise files.unwritable(folder, error) from error

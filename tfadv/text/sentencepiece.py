@@ -3,8 +3,7 @@
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tfadv.errors import InputError
-from tfadv.text import characters, loading
+from tfadv.text import characters
 from tfadv.text.tokenizer import Tokenizer
 
 
@@ -25,17 +24,25 @@ class AlbertTokenizer(Tokenizer):
         keep_accents: bool, whether to leave out NFKD and keep accents.
         remove_space: bool, whether to strip texts and make white space single.
 
+    Example:
+
+    ```python
+    model = pathlib.Path("albert-base-v2/spiece.model").read_bytes()
+    tokenizer = AlbertTokenizer(model, max_length=64)
+    tokenizer(["a gorgeous, witty film"])["token_ids"]
+    ```
+
     Reference:
         [Lan et al., 2020](https://arxiv.org/abs/1909.11942)
     """
 
     def __init__(
         self,
-        model,
-        max_length=128,
-        do_lower_case=True,
-        keep_accents=False,
-        remove_space=True,
+        model: bytes,
+        max_length: int = 128,
+        do_lower_case: bool = True,
+        keep_accents: bool = False,
+        remove_space: bool = True,
     ):
         self._model = model
         self._sentencepiece = tf_text.SentencepieceTokenizer(model, tf.int32)
@@ -115,16 +122,18 @@ class AlbertTokenizer(Tokenizer):
         (folder / "spiece.model").write_bytes(self._model)
 
     @classmethod
-    def _load(cls, folder, settings, max_length):
-        path = loading.first_file(
-            folder, "spiece.model", "assets/tokenizer/vocabulary.spm"
+    def _load(cls, checkpoint, settings, max_length):
+        path = checkpoint.find(
+            "spiece.model", "assets/tokenizer/vocabulary.spm"
         )
         names = ("do_lower_case", "keep_accents", "remove_space")
         options = {n: settings[n] for n in names if n in settings}
         try:
             return cls(path.read_bytes(), max_length, **options)
-        except tf.errors.OpError:
-            raise InputError(
-                f"{path} must be a SentencePiece model and is none; copy it "
-                "anew from where the encoder comes from"
-            ) from None
+        except tf.errors.OpError as error:
+            raise checkpoint.error(
+                "bad-vocabulary",
+                f"expected a SentencePiece model in {path}, found something "
+                "else",
+                "copy it anew from where the encoder comes from",
+            ) from error

@@ -7,6 +7,7 @@ originals: Google's ALBERT preprocessing and Hugging Face's `BertTokenizer`.
 
 import importlib
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -14,9 +15,10 @@ import tensorflow as tf
 
 from tfadv.errors import InputError
 from tfadv.sources import names
+from tfadv.sources.checkpoint import TOKENIZER_CONFIG, Checkpoint
 from tfadv.text import loading
 
-# Imported when they are asked for.
+# Family -> module and class, which are imported when they are asked for.
 _FAMILIES = {
     "albert": ("sentencepiece", "AlbertTokenizer"),
     "bert": ("wordpiece", "BertTokenizer"),
@@ -54,19 +56,29 @@ class Tokenizer(tf.Module):
     ```
     """
 
-    def __init__(self, pieces, special, max_length):
+    def __init__(
+        self,
+        pieces: list[str],
+        special: tuple[str, str, str, str, str],
+        max_length: int,
+    ):
         super().__init__()
         if max_length < 3:
             raise InputError(
-                f"max_length must be at least 3, found {max_length}: "
-                f"{special[2]} and {special[3]} take two ids of it"
+                "max-length-too-small",
+                f"expected at least 3, found {max_length}: {special[2]} and "
+                f"{special[3]} take two ids of it",
+                "give 3 or more",
+                argument="max_length",
             )
         missing = sorted(set(special) - set(pieces))
         if missing:
             raise InputError(
-                f"the vocabulary must have {', '.join(special)}; it has no "
-                f"{', '.join(missing)}; take the vocabulary that belongs to "
-                "the encoder"
+                "missing-pieces",
+                f"expected {', '.join(special)} in the vocabulary, found no "
+                f"{', '.join(missing)}",
+                "take the vocabulary that belongs to the encoder",
+                argument="encoder",
             )
         self._pieces = np.array(pieces, object)
         self.max_length = int(max_length)
@@ -78,13 +90,19 @@ class Tokenizer(tf.Module):
         )
 
     @classmethod
-    def from_pretrained(cls, folder, max_length=None):
+    def from_pretrained(
+        cls,
+        name_or_folder: str | os.PathLike | Checkpoint,
+        max_length: int | None = None,
+    ) -> "Tokenizer":
         """Makes the tokenizer that belongs to a pretrained encoder.
 
         Args:
-            folder: string or path, whatever `tfadv.sources.names.resolve`
-                takes: a folder in the layout of Hugging Face (`spiece.model`,
-                or `vocab.txt` or `tokenizer.json`) or of a KerasHub preset.
+            name_or_folder: string or path, as `tfadv.sources.names.resolve`
+                takes it: a folder in the layout of Hugging Face
+                (`spiece.model`, or `vocab.txt` or `tokenizer.json`) or of a
+                KerasHub preset, or a name; or what
+                `tfadv.sources.names.open_checkpoint` returns.
             max_length: int, how many ids a text may have, special ones
                 included. Defaults to what the folder was saved with by
                 `save`, else 128.
@@ -95,14 +113,23 @@ class Tokenizer(tf.Module):
         Raises:
             InputError: the folder lacks a file, a file is not what it should
                 be, or the encoder is of another family.
+
+        Example:
+
+        ```python
+        tokenizer = tfadv.Tokenizer.from_pretrained("all-minilm-l6-v2", 64)
+        ```
         """
-        folder = names.resolve(folder)
+        checkpoint = names.open_checkpoint(name_or_folder)
         try:
-            return cls._of_folder(folder, max_length)
+            return cls._of_checkpoint(checkpoint, max_length)
         except InputError as error:
-            if str(folder) in str(error):
-                raise
-            raise InputError(f"{folder}: {error}") from error
+            if error.argument == "encoder":
+                # The constructor does not know what to blame.
+                raise checkpoint.error(
+                    error.code, error.problem, error.remedy
+                ) from error
+            raise
         except (
             AttributeError,
             LookupError,
@@ -111,28 +138,31 @@ class Tokenizer(tf.Module):
             ValueError,
         ) as error:
             reason = str(error).strip().split("\n")[0]
-            raise InputError(
-                f"{folder}: the files of the tokenizer are not of the form "
-                f"that they must have ({type(error).__name__}: {reason}); copy "
-                "them anew from where the encoder comes from"
+            raise checkpoint.error(
+                "bad-tokenizer",
+                "expected the files of a tokenizer in "
+                f"{checkpoint.folder}, found others ({type(error).__name__}: "
+                f"{reason})",
+                "copy them anew from where the encoder comes from",
             ) from error
 
     @classmethod
-    def _of_folder(cls, folder, max_length):
-        settings = loading.read_settings(folder)
-        family = loading.family(folder, settings)
+    def _of_checkpoint(cls, checkpoint, max_length):
+        settings = loading.read_settings(checkpoint)
         known = [k for k in _FAMILIES if issubclass(_tokenizer_class(k), cls)]
+        family = checkpoint.family
         if family not in known:
-            raise InputError(
-                f"{folder} holds the tokenizer of a {family!r} encoder; "
-                f"expected {' or '.join(map(repr, known))}; choose an encoder "
-                "of that family"
+            raise checkpoint.error(
+                "unsupported-family",
+                f"expected the tokenizer of the family {' or '.join(known)} in "
+                f"{checkpoint.folder}, found {family!r}",
+                "choose an encoder of that family",
             )
         if max_length is None:
             max_length = settings.get("tfadv_max_length", 128)
-        return _tokenizer_class(family)._load(folder, settings, max_length)
+        return _tokenizer_class(family)._load(checkpoint, settings, max_length)
 
-    def tokenize(self, texts):
+    def tokenize(self, texts) -> tf.RaggedTensor:
         """Turns texts into rows of ids, each as long as its text needs.
 
         Args:
@@ -147,7 +177,7 @@ class Tokenizer(tf.Module):
         ends = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         return tf.concat([ends * self.cls_id, ids, ends * self.sep_id], axis=1)
 
-    def __call__(self, texts):
+    def __call__(self, texts) -> dict[str, tf.Tensor]:
         """Turns texts into the inputs of an encoder.
 
         Args:
@@ -169,7 +199,7 @@ class Tokenizer(tf.Module):
             "segment_ids": tf.zeros_like(token_ids),
         }
 
-    def ids_to_tokens(self, ids):
+    def ids_to_tokens(self, ids) -> list:
         """Names ids; runs on the host, not in a graph.
 
         Args:
@@ -184,7 +214,7 @@ class Tokenizer(tf.Module):
             for row in _to_lists(ids)
         ]
 
-    def detokenize(self, ids):
+    def detokenize(self, ids) -> str | list[str]:
         """Puts ids back together as text; runs on the host, not in a graph.
 
         The text is for reading. It is not the one that was tokenized: case,
@@ -203,7 +233,7 @@ class Tokenizer(tf.Module):
         hidden = set(self.special_ids) - {self.unk_id}
         return self._join(self._pieces[i] for i in ids if i not in hidden)
 
-    def starts_word(self, ids):
+    def starts_word(self, ids) -> np.ndarray:
         """Tells which pieces begin a word; runs on the host, not in a graph.
 
         Args:
@@ -218,7 +248,7 @@ class Tokenizer(tf.Module):
         ]
         return np.reshape(np.array(starts, bool), np.shape(ids))
 
-    def save(self, folder):
+    def save(self, folder: str | os.PathLike) -> None:
         """Writes the vocabulary and `tokenizer_config.json`.
 
         `from_pretrained` makes an identical tokenizer of the folder, and so
@@ -243,7 +273,7 @@ class Tokenizer(tf.Module):
             "mask_token": mask,
         }
         text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
-        path = folder / "tokenizer_config.json"
+        path = folder / TOKENIZER_CONFIG
         path.write_text(text, encoding="utf-8")
 
 

@@ -3,8 +3,7 @@
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-from tfadv.errors import InputError
-from tfadv.text import characters, loading
+from tfadv.text import characters
 from tfadv.text.tokenizer import Tokenizer
 
 _LONGEST_WORD = 100  # longer ones are unknown to WordPiece
@@ -27,17 +26,25 @@ class BertTokenizer(Tokenizer):
         strip_accents: bool; by default what `do_lower_case` is.
         tokenize_chinese_chars: bool, whether each ideograph is a word.
 
+    Example:
+
+    ```python
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = BertTokenizer([*special, "good", "film", "##s"], 64)
+    tokenizer(["Good films"])["token_ids"]  # [[2, 5, 6, 7, 3]]
+    ```
+
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805)
     """
 
     def __init__(
         self,
-        vocabulary,
-        max_length=128,
-        do_lower_case=True,
-        strip_accents=None,
-        tokenize_chinese_chars=True,
+        vocabulary: list[str],
+        max_length: int = 128,
+        do_lower_case: bool = True,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
     ):
         super().__init__(
             vocabulary,
@@ -93,25 +100,23 @@ class BertTokenizer(Tokenizer):
         path.write_text(text, encoding="utf-8", newline="\n")
 
     @classmethod
-    def _load(cls, folder, settings, max_length):
-        path = loading.first_file(
-            folder,
-            "vocab.txt",
-            "assets/tokenizer/vocabulary.txt",
-            "tokenizer.json",
+    def _load(cls, checkpoint, settings, max_length):
+        path = checkpoint.find(
+            "vocab.txt", "assets/tokenizer/vocabulary.txt", "tokenizer.json"
         )
         if path.suffix == ".txt":
-            vocabulary = loading.read_text(path).removesuffix("\n").split("\n")
+            text = checkpoint.read_text(path)
+            vocabulary = text.removesuffix("\n").split("\n")
         else:
-            vocabulary = _wordpiece_vocabulary(path)
+            vocabulary = _wordpiece_vocabulary(checkpoint)
         names = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
         options = {n: settings[n] for n in names if n in settings}
         return cls(vocabulary, max_length, **options)
 
 
-def _wordpiece_vocabulary(path):
-    """The pieces of a `tokenizer.json`, in order of their ids."""
-    content = loading.read_json(path)
+def _wordpiece_vocabulary(checkpoint):
+    """Reads the pieces of a `tokenizer.json`, in order of their ids."""
+    content = checkpoint.read_json("tokenizer.json")
     model = content.get("model") or {}
     normalizer = content.get("normalizer") or {}
     vocabulary = model.get("vocab")
@@ -119,9 +124,12 @@ def _wordpiece_vocabulary(path):
     if kinds != ("WordPiece", "BertNormalizer") or not isinstance(
         vocabulary, dict
     ):
-        raise InputError(
-            f"{path} must describe WordPiece with a BertNormalizer, found "
-            f"{kinds[0]} with {kinds[1]}; give a folder with vocab.txt"
+        raise checkpoint.error(
+            "unsupported-tokenizer",
+            "expected WordPiece with a BertNormalizer in "
+            f"{checkpoint.folder / 'tokenizer.json'}, found {kinds[0]} with "
+            f"{kinds[1]}",
+            "give a folder with vocab.txt",
         )
     ids = vocabulary | {
         token["content"]: token["id"]
@@ -129,10 +137,11 @@ def _wordpiece_vocabulary(path):
     }
     # Ids may leave gaps, but a wrong one must not fill the memory.
     if not all(i in range(_MOST_PIECES) for i in ids.values()):
-        raise InputError(
-            f"{path}: an id of the vocabulary is not a whole number from 0 to "
-            f"{_MOST_PIECES - 1}; copy it anew from where the encoder comes "
-            "from"
+        raise checkpoint.error(
+            "bad-vocabulary",
+            f"expected ids from 0 to {_MOST_PIECES - 1} in "
+            f"{checkpoint.folder / 'tokenizer.json'}, found another one",
+            "copy it anew from where the encoder comes from",
         )
     pieces = [""] * (max(ids.values()) + 1)
     for piece, i in ids.items():

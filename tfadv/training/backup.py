@@ -2,8 +2,8 @@
 
 One safetensors file holds every variable of the classifier, of its optimizer
 and of the running epoch's metrics, what the objectives remember and, in its
-metadata, what the callbacks do. It is written beside the last one, seen to the
-disk, and renamed: there is always a whole one and never half of one.
+metadata, the callbacks' state. It is written beside the last one, flushed to
+the disk, and renamed: there is always a whole one and never half of one.
 """
 
 import contextlib
@@ -22,8 +22,10 @@ import safetensors.numpy
 
 from tfadv import files, replicas
 from tfadv.errors import InputError, TerminatedError
+from tfadv.log import logger
 from tfadv.runs import run_folder
-from tfadv.training.callbacks import Remembering
+from tfadv.runs.record import check_same
+from tfadv.training.callbacks import ResumableCallback, end_bar
 
 FORMAT = 1
 
@@ -38,15 +40,15 @@ class Backup(keras.callbacks.Callback):
     Backups are written between updates, some time after each other, and after
     every epoch and its evaluation, but never so often that they would take
     more than 2 % of the time; and one when training has ended. It must be the
-    last one of the callbacks, for it writes what the others have noted.
+    last one of the callbacks, for it writes the state of the others.
 
     Args:
         folder: path of the run's folder.
         classifier: `tfadv.AdversarialClassifier`, compiled, with all of its
             variables.
         callbacks: list of Keras callbacks; those that are
-            `tfadv.training.callbacks.Remembering` go on where they were.
-        identity: dict for JSON, what makes a run another one if it changes.
+            `tfadv.training.callbacks.ResumableCallback` go on where they were.
+        identity: dict for JSON, as `tfadv.runs.record.identity` returns it.
         steps_per_epoch: int.
         total_steps: int, the updates of the whole run.
         seconds: float, between two backups; 0 for none.
@@ -58,7 +60,7 @@ class Backup(keras.callbacks.Callback):
 
     ```python
     best = callbacks.BestWeights(weights, waiting_room=folder / "backup")
-    backup = Backup(folder, classifier, [best], {"seed": 1}, 10, 30, 60.0)
+    backup = Backup(folder, classifier, [best], identity, 10, 30, 60.0)
     backup.restore()  # where there is one
     with backup.sigterm_ends_training():
         classifier.fit(
@@ -88,7 +90,9 @@ class Backup(keras.callbacks.Callback):
         self.seconds = seconds
         self.updates = 0
         self._classifier = classifier
-        self._callbacks = [c for c in callbacks if isinstance(c, Remembering)]
+        self._callbacks = [
+            c for c in callbacks if isinstance(c, ResumableCallback)
+        ]
         # As it comes back from a file.
         self._identity = json.loads(json.dumps(identity))
         self._steps_per_epoch = steps_per_epoch
@@ -154,9 +158,12 @@ class Backup(keras.callbacks.Callback):
         ) as error:
             reason = str(error).strip().split("\n")[0]
             raise InputError(
-                f"--output_dir={self.folder}: {run_folder.BACKUP}/"
-                f"{run_folder.BACKUP_STATE} does not hold this run's state "
-                f"({reason}); give --overwrite to start anew"
+                "bad-backup",
+                f"{run_folder.BACKUP}/{run_folder.BACKUP_STATE} does not hold "
+                f"this run's state ({reason})",
+                "give `overwrite` to start anew",
+                argument="output_dir",
+                value=str(self.folder),
             ) from error
         self._metrics = [
             (variable, replicas.local_copies(variable)[0].numpy())
@@ -164,9 +171,8 @@ class Backup(keras.callbacks.Callback):
         ]
         if not self.seconds:
             self.path.unlink()
-        print(
-            f"resuming at update {self.updates} of {self._total_steps}",
-            flush=True,
+        logger.info(
+            "resuming at update %d of %d", self.updates, self._total_steps
         )
 
     def delete(self):
@@ -239,8 +245,7 @@ class Backup(keras.callbacks.Callback):
 
     def _end_if_terminated(self):
         if self._terminated:
-            # Below Keras' bar, not in it.
-            print(flush=True)
+            end_bar()
             raise TerminatedError(
                 f"ended by SIGTERM after update {self.updates} of "
                 f"{self._total_steps}; the same command goes on from there"
@@ -252,15 +257,7 @@ class Backup(keras.callbacks.Callback):
             raise ValueError(
                 f"it has format {progress['format']}, not {FORMAT}"
             )
-        found = progress["identity"]
-        for name in sorted(self._identity.keys() | found.keys()):
-            given, stored = self._identity.get(name), found.get(name)
-            if given != stored:
-                raise InputError(
-                    f"--output_dir={self.folder} holds another run: {name} is "
-                    f"{given}, where the run has {stored}; give what it was "
-                    "begun with, another folder, or --overwrite to start anew"
-                )
+        check_same(self._identity, progress["identity"], self.folder)
 
 
 def _variables(classifier):
@@ -320,17 +317,17 @@ def _assign(classifier, file):
     """Gives all variables the values of a backup, once all of them fit."""
     variables = _variables(classifier)
     prefixes = tuple(_objectives(classifier))
-    found = {n for n in file.keys() if not n.startswith(prefixes)}  # noqa: SIM118
-    if found != variables.keys():
-        first = min(found ^ variables.keys())
-        raise ValueError(f"it has {len(found)} variables, {first} differs")
+    stored = {n for n in file.keys() if not n.startswith(prefixes)}  # noqa: SIM118
+    if stored != variables.keys():
+        first = min(stored ^ variables.keys())
+        raise ValueError(f"it has {len(stored)} variables, {first} differs")
     for name, variable in variables.items():
         tensor = file.get_tensor(name)
         dtype = keras.backend.standardize_dtype(variable.dtype)
-        found = tensor.dtype.name, [*tensor.shape]
-        if found != (dtype, [*variable.shape]):
+        stored = tensor.dtype.name, [*tensor.shape]
+        if stored != (dtype, [*variable.shape]):
             raise ValueError(
-                f"{name} is {found}, expected {(dtype, [*variable.shape])}"
+                f"{name} is {stored}, expected {(dtype, [*variable.shape])}"
             )
     for name, variable in variables.items():
         replicas.assign(variable, file.get_tensor(name))

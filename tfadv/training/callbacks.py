@@ -13,17 +13,18 @@ import tensorflow as tf
 
 from tfadv import files
 from tfadv.errors import NotFiniteLossError
+from tfadv.log import logger
 from tfadv.runs.run import save_weights
 
 
-class Remembering(keras.callbacks.Callback):
+class ResumableCallback(keras.callbacks.Callback):
     """A callback that goes on, in another process, where a run was cut off.
 
-    `tfadv.training.backup.Backup` keeps what it remembers.
+    `tfadv.training.backup.Backup` keeps its state.
     """
 
     def get_state(self):
-        """Returns what is to be remembered, as a dict for JSON."""
+        """Returns what the next process needs, as a dict for JSON."""
         raise NotImplementedError
 
     def set_state(self, state):
@@ -34,7 +35,7 @@ class Remembering(keras.callbacks.Callback):
         """Called when a backup with the present state has been written."""
 
 
-class BestWeights(Remembering):
+class BestWeights(ResumableCallback):
     """Keeps the weights of the epoch that is best on the dev split.
 
     The file is written beside the old one and then renamed, so that a run
@@ -98,8 +99,8 @@ class BestWeights(Remembering):
         return self.waiting_room / f"best_{epoch}.weights.h5"
 
 
-class MetricsFile(Remembering):
-    """Appends a line of JSON an epoch: its number, seconds and all metrics.
+class MetricsFile(ResumableCallback):
+    """Appends a line of JSON per epoch: its number, seconds and all metrics.
 
     Args:
         path: path of the file.
@@ -137,6 +138,105 @@ class MetricsFile(Remembering):
     def set_state(self, state):
         files.write_text(self.path, state["lines"])
         self._earlier = state["seconds"]
+
+
+class UpdatesFile(ResumableCallback):
+    """Appends lines of JSON over the run: the metrics of the last updates.
+
+    A line has the mean of every metric over a window of updates, all of which
+    have the same length but for the last one.
+
+    Args:
+        path: path of the file.
+        steps_per_epoch: int.
+        total_steps: int, the updates of the whole run.
+        lines: int, the most lines that a run writes.
+
+    Example:
+
+    ```python
+    classifier.fit(
+        batches, epochs=3, callbacks=[UpdatesFile("updates.jsonl", 50, 150)]
+    )
+    # {"update": 1, "epoch": 0.02, "loss": 0.69, "accuracy": 0.5}, ...
+    ```
+    """
+
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        steps_per_epoch: int,
+        total_steps: int,
+        lines: int = 200,
+    ):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        self._steps_per_epoch = steps_per_epoch
+        self._total_steps = total_steps
+        self._window = -(-total_steps // lines)
+        self._update = 0
+        # By metric. Keras tells the mean over the epoch so far: of how many
+        # updates, their sum as it was last read, and the window's sum.
+        self._counts, self._read, self._sums = {}, {}, {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._update += 1
+        for name in logs or {}:
+            # An objective's loss is there from its start on.
+            self._counts[name] = self._counts.get(name, 0) + 1
+        epoch_ends = self._update % self._steps_per_epoch == 0
+        run_ends = self._update == self._total_steps
+        window_ends = self._update % self._window == 0 or run_ends
+        if window_ends or epoch_ends:
+            self._add(logs or {})
+        if window_ends:
+            self._write()
+        if epoch_ends:
+            self._counts, self._read = {}, {}
+
+    def _add(self, logs):
+        """Adds what has come since the last time to the window's sums."""
+        for name, mean in logs.items():
+            count = self._counts[name]
+            read, read_count = self._read.get(name, (0.0, 0))
+            total = float(mean) * count
+            added, added_count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = [
+                added + total - read,
+                added_count + count - read_count,
+            ]
+            self._read[name] = [total, count]
+
+    def _write(self):
+        line = {
+            "update": self._update,
+            "epoch": round(self._update / self._steps_per_epoch, 4),
+            **{
+                name: float(f"{total / count:.6g}")
+                for name, (total, count) in self._sums.items()
+            },
+        }
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._sums = {}
+
+    def get_state(self):
+        lines = ""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8")
+        return {
+            "lines": lines,
+            "update": self._update,
+            "counts": self._counts,
+            "read": self._read,
+            "sums": self._sums,
+        }
+
+    def set_state(self, state):
+        files.write_text(self.path, state["lines"])
+        self._update = state["update"]
+        self._counts = state["counts"]
+        self._read, self._sums = state["read"], state["sums"]
 
 
 class PassSummaries(keras.callbacks.Callback):
@@ -178,7 +278,7 @@ class PassSummaries(keras.callbacks.Callback):
         return None if statistics is None else statistics.result().numpy()
 
 
-class _StepCounter(Remembering):
+class _StepCounter(ResumableCallback):
     """Counts steps over all epochs."""
 
     def __init__(self):
@@ -224,9 +324,11 @@ class StopOnNaN(_StepCounter):
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
             raise NotFiniteLossError(
+                "not-finite",
                 f"the loss became {loss} in step {self._steps}, in epoch "
-                f"{self._epoch}; lower --learning_rate or --adv_step_size, "
-                "or train with --precision=float32"
+                f"{self._epoch}",
+                "lower `optimization.learning_rate` or `adversary.step_size`, "
+                "or train with `encoder.precision`=float32",
             )
 
 
@@ -263,8 +365,7 @@ class StartObjective(_StepCounter):
     def on_train_batch_begin(self, batch, logs=None):
         self._first = batch
         if self._steps >= self.start_step and not self.objective.active:
-            # Below Keras' bar, not in it.
-            print(flush=True)
+            end_bar()
             self.objective.start(self.model, self.batches)
 
     def on_train_batch_end(self, batch, logs=None):
@@ -273,7 +374,7 @@ class StartObjective(_StepCounter):
 
 
 class PeakMemory(keras.callbacks.Callback):
-    """Prints once how much memory the updates take at their peak.
+    """Logs once how much memory the updates take at their peak.
 
     After the second update with all objectives: by then every kind of tensor
     that training has, has been there.
@@ -293,16 +394,26 @@ class PeakMemory(keras.callbacks.Callback):
         self._updates += 1
         if self._updates != 2:
             return
-        found = ", ".join(
+        peaks = ", ".join(
             f"{size / 2**30:.2f} GiB ({where})"
             for where, size in peak_memory().items()
         )
-        updates = f"2 updates of {self.batch_size} texts"
-        # Below Keras' bar, not in it.
-        print(f"\npeak memory after {updates}: {found}", flush=True)
+        end_bar()
+        logger.info(
+            "peak memory after 2 updates of %d texts: %s",
+            self.batch_size,
+            peaks,
+        )
 
 
-def peak_memory():
+def end_bar():
+    """Ends the line of Keras' bar, so that what is logged is no part of it."""
+    if sys.stdout is not None and sys.stdout.isatty():
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def peak_memory() -> dict[str, int]:
     """Measures the most memory that was in use at a time so far.
 
     Returns:
@@ -328,7 +439,7 @@ def peak_memory():
         return {"process": peak if sys.platform == "darwin" else 1024 * peak}
 
 
-class StepTimer(Remembering):
+class StepTimer(ResumableCallback):
     """Times the training steps alone, without those that trace.
 
     The first step traces the graph, and the first one with a new objective

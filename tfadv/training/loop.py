@@ -1,7 +1,6 @@
 """A training run, from a dataset and an encoder's name to a run folder."""
 
 import dataclasses
-import hashlib
 import pathlib
 import shutil
 import tempfile
@@ -12,12 +11,15 @@ import tensorflow as tf
 
 from tfadv import files, replicas
 from tfadv.data import batching, split_ids
-from tfadv.encoders import families
+from tfadv.data.examples import TextDataset
 from tfadv.errors import InputError
-from tfadv.objectives.reconstruction import ReconstructionObjective
-from tfadv.runs import evaluation, methods, run_folder
-from tfadv.runs.run import build_classifier, kept_part
+from tfadv.runs import evaluation, flagfile, run_folder
+from tfadv.runs import record as records
+from tfadv.runs.record import Record
+from tfadv.runs.run import build_classifier, part_to_keep
+from tfadv.runs.settings import OptimizationSettings, Settings
 from tfadv.sources import names
+from tfadv.sources.checkpoint import CONFIG
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import callbacks, optimizers
 from tfadv.training.backup import Backup
@@ -25,103 +27,165 @@ from tfadv.training.schedules import LinearDecayWithWarmup
 from tfadv.update import slices
 
 
-def train(dataset, settings, output_dir, flags="", overwrite=False):
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a run is going to do: how many updates, and what starts when.
+
+    Args:
+        steps_per_epoch: int.
+        total_steps: int, the updates of the whole run.
+        warmup_steps: int, the updates over which the adversary grows.
+        starts: dict of ints: the updates before an objective joins, by its
+            name.
+
+    Example:
+
+    ```python
+    Plan.of(Settings(optimization=OptimizationSettings(epochs=3)), 1000)
+    ```
+    """
+
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    starts: dict[str, int]
+
+    @classmethod
+    def of(cls, settings: Settings, num_examples: int) -> "Plan":
+        """Plans a run.
+
+        Args:
+            settings: `Settings`.
+            num_examples: int, of the training set.
+
+        Returns:
+            `Plan`.
+
+        Raises:
+            InputError: an objective would start after the end.
+        """
+        optimization = settings.optimization
+        per_epoch, total = updates(optimization, num_examples)
+        starts = {}
+        for name, objective in settings.objectives.items():
+            try:
+                starts[name] = objective.first_step(per_epoch, total)
+            except InputError as error:
+                path = f"objectives.{name}.{error.argument}"
+                raise error.blaming(path, error.value) from error
+        warmup_steps = settings.adversary.warmup_steps
+        if settings.adversary_warmup_proportion:
+            warmup_steps = round(settings.adversary_warmup_proportion * total)
+        return cls(per_epoch, total, warmup_steps, starts)
+
+
+def updates(
+    optimization: OptimizationSettings, num_examples: int
+) -> tuple[int, int]:
+    """Counts the updates of an epoch and of a whole run.
+
+    Args:
+        optimization: `OptimizationSettings`.
+        num_examples: int, of the training set.
+
+    Returns:
+        Two ints.
+    """
+    per_epoch = -(-num_examples // optimization.batch_size)
+    total = per_epoch * optimization.epochs
+    if optimization.max_steps is not None:
+        total = min(total, optimization.max_steps)
+    return per_epoch, total
+
+
+def train(
+    dataset: TextDataset,
+    settings: Settings,
+    output_dir: str | pathlib.Path,
+    overwrite: bool = False,
+    flags: str | None = None,
+) -> dict:
     """Trains a classifier and writes its run folder.
 
     After every epoch the classifier is measured on the dev split; the weights
     of the best epoch are kept, and tested.
 
-    Where the folder holds a run that was cut off, and its texts, settings and
-    flags are the same, training goes on from its last backup, and ends as if
-    it had never stopped.
+    Where the folder holds a run that was cut off, and its texts and settings
+    are the same, training goes on from its last backup, and ends as if it had
+    never stopped.
 
     Args:
         dataset: `tfadv.data.examples.TextDataset`.
-        settings: `Settings`.
+        settings: `tfadv.Settings`.
         output_dir: path of the folder to write, see `tfadv.runs.run_folder`.
-        flags: string for `flags.cfg`.
         overwrite: bool, whether an earlier run in the folder is replaced.
+        flags: string for `flags.cfg`; by default what the settings say.
 
     Returns:
         dict, the content of `results.json`.
 
     Raises:
-        InputError: bad input, or a loss that is not finite.
+        InputError: bad input, or a loss that is not finite. The code is
+            `"another-run"` where the folder holds a run of other settings or
+            texts.
         TerminatedError: SIGTERM has ended training; call this again to go on.
 
     Example:
 
     ```python
     dataset = tfadv.data.catalogue.load("movie_reviews")
-    settings = Settings(max_steps=100)
-    results = train(dataset, settings, "runs/freelb")
+    settings = tfadv.Settings(method="rar")
+    results = tfadv.train(dataset, settings, "runs/rar")
     ```
     """
     folder = pathlib.Path(output_dir)
-    methods.check_method(settings.method)
+    if flags is None:
+        flags = flagfile.text(settings, dataset.source)
     # Before TensorFlow does anything else: machines find together only then.
-    strategy = replicas.strategy(settings.strategy)
+    strategy = replicas.strategy(settings.optimization.strategy)
+    identity = records.identity(settings, dataset)
+    arguments = (dataset, settings, identity, flags, overwrite)
     with strategy.scope():
         if replicas.is_chief():
-            run_folder.check_output(folder, overwrite, flags)
-            return _train(dataset, settings, folder, flags, overwrite)
+            run_folder.check_output(folder, overwrite, identity)
+            return _train(*arguments, folder)
         # All machines do the same; what the others write is not kept.
         with tempfile.TemporaryDirectory() as own:
             own = pathlib.Path(own) / "run"
-            return _train(dataset, settings, own, flags, overwrite, folder)
+            return _train(*arguments, own, chief_folder=folder)
 
 
-def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
-    keras.utils.set_random_seed(settings.seed)
-    if settings.deterministic:
+def _train(
+    dataset, settings, identity, flags, overwrite, folder, chief_folder=None
+):
+    optimization = settings.optimization
+    keras.utils.set_random_seed(optimization.seed)
+    if optimization.deterministic:
         tf.config.experimental.enable_op_determinism()
-    encoder_folder = names.resolve(settings.encoder)
-    tokenizer = Tokenizer.from_pretrained(encoder_folder, settings.max_length)
-    description = {
-        "method": settings.method,
-        "encoder": settings.encoder,
-        "dataset": dataset.name,
-        "label_names": list(dataset.label_names),
-        "max_length": settings.max_length,
-        "perturb_at": settings.perturb_at,
-        "precision": settings.precision,
-        "adversary": None,
-        "objectives": methods.describe(
-            settings.method,
-            settings.contrastive,
-            settings.reconstruction,
-            tokenizer.special_ids,
-        ),
-    }
-    steps_per_epoch = -(-len(dataset.train) // settings.batch_size)
-    total_steps = steps_per_epoch * settings.epochs
-    if settings.max_steps is not None:
-        total_steps = min(total_steps, settings.max_steps)
-    if settings.method != "baseline":
-        description["adversary"] = {
-            **settings.adversary.get_config(),
-            "warmup_steps": round(
-                settings.adversary_warmup_proportion * total_steps
-            ),
-        }
-    starts = {
-        name: getattr(settings, name).first_step(steps_per_epoch, total_steps)
-        for name in description["objectives"]
-    }
+    plan = Plan.of(settings, len(dataset.train))
+    checkpoint = names.open_checkpoint(settings.encoder.name)
+    tokenizer = Tokenizer.from_pretrained(
+        checkpoint, settings.encoder.max_length
+    )
+    record = Record(
+        settings=settings,
+        dataset=dataset.name,
+        label_names=tuple(dataset.label_names),
+        data=dataset.source,
+        special_ids=tuple(tokenizer.special_ids),
+        warmup_steps=plan.warmup_steps,
+        sha256_of_texts=identity["sha256_of_texts"],
+    )
     classifier = build_classifier(
-        encoder_folder,
-        description,
-        train_labels=dataset.train.labels,
-        seed=settings.seed,
+        checkpoint, record, train_labels=dataset.train.labels
     )
-    classifier.accumulation_steps = settings.accumulation_steps
-    _check_accumulation(classifier, settings)
-    classifier.encoder.check_tokenizer(
-        tokenizer, f"--encoder={settings.encoder}"
-    )
-    _start_reconstruction(classifier, encoder_folder)
+    classifier.accumulation_steps = optimization.accumulation_steps
+    if optimization.accumulation_steps > 1:
+        slices.check_replicas(classifier.objectives)
+    classifier.encoder.check_tokenizer(tokenizer, value=settings.encoder.name)
     for objective in classifier.objectives:
-        if starts[objective.name]:
+        objective.load_from_checkpoint(checkpoint)
+        if plan.starts[objective.name]:
             objective.wait()
     splits = {
         name: batching.tokenize(split, tokenizer, name)
@@ -129,7 +193,9 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
         if (split := getattr(dataset, name)) is not None
     }
     classifier.compile(
-        optimizer=optimizers.Adam(_learning_rate(settings, total_steps)),
+        optimizer=optimizers.Adam(
+            _learning_rate(optimization, plan.total_steps)
+        ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # Every shape would be compiled by itself, which takes far longer than
@@ -139,62 +205,53 @@ def _train(dataset, settings, folder, flags, overwrite, chief_folder=None):
     _make_variables(classifier)
     with files.claimed(folder):
         # Again, for another process may have come first.
-        resumed = run_folder.check_output(folder, overwrite, flags)
-        if settings.strategy == "multi_worker":
+        resumed = run_folder.check_output(folder, overwrite, identity)
+        if optimization.strategy == "multi_worker":
             resumed = _as_the_chief(resumed, folder, chief_folder)
         try:
             if not resumed:
-                run_folder.create(folder, description, flags)
-                _write_inputs(folder, dataset, encoder_folder, tokenizer)
+                run_folder.create(folder, record, flags)
+                _write_inputs(folder, dataset, checkpoint, tokenizer)
             return _fit(
-                classifier,
-                splits,
-                settings,
-                folder,
-                _identity(settings, description, dataset),
-                steps_per_epoch,
-                total_steps,
-                starts,
-                resumed,
+                classifier, splits, settings, plan, folder, identity, resumed
             )
         except (OSError, tf.errors.OpError) as error:
             # TensorBoard's writer has no OSError.
             logs = str(folder / run_folder.TENSORBOARD)
             if isinstance(error, tf.errors.OpError) and logs not in str(error):
-                if settings.strategy != "multi_worker":
+                if optimization.strategy != "multi_worker":
                     raise
                 reason = str(error).strip().split("\n")[-1]
                 raise InputError(
-                    f"--strategy=multi_worker: training ended, as it does "
-                    f"when a worker is gone ({reason[:200]}); start the same "
-                    "command on all machines: it goes on from the last backup"
+                    "worker-gone",
+                    "training ended, as it does when a worker is gone "
+                    f"({reason[:200]})",
+                    "start the same command on all machines: it goes on from "
+                    "the last backup",
+                    argument="optimization.strategy",
+                    value=optimization.strategy,
                 ) from error
             raise files.unwritable(folder, error) from error
 
 
-def _fit(
-    classifier,
-    splits,
-    settings,
-    folder,
-    identity,
-    steps_per_epoch,
-    total_steps,
-    starts,
-    resumed,
-):
+def _fit(classifier, splits, settings, plan, folder, identity, resumed):
+    optimization = settings.optimization
     best = callbacks.BestWeights(
         folder / run_folder.WEIGHTS, waiting_room=folder / run_folder.BACKUP
     )
     timer = callbacks.StepTimer()
     dev = None
     if "dev" in splits:
-        dev = batching.evaluation_batches(splits["dev"], settings.slice_size)
+        dev = batching.evaluation_batches(
+            splits["dev"], optimization.slice_size
+        )
     objective_starts = [
         callbacks.StartObjective(
             objective,
-            batching.evaluation_batches(splits["train"], settings.batch_size),
-            starts[objective.name],
+            batching.evaluation_batches(
+                splits["train"], optimization.batch_size
+            ),
+            plan.starts[objective.name],
         )
         for objective in classifier.objectives
         if not objective.active
@@ -204,12 +261,15 @@ def _fit(
         *objective_starts,
         timer,
         callbacks.StopOnNaN(),
-        callbacks.StopAtStep(total_steps),
-        callbacks.PeakMemory(settings.batch_size),
+        callbacks.StopAtStep(plan.total_steps),
+        callbacks.PeakMemory(optimization.batch_size),
         # Before the files, which are for those who look at whole epochs.
         callbacks.PassSummaries(folder / run_folder.TENSORBOARD / "passes"),
         keras.callbacks.TensorBoard(
             folder / run_folder.TENSORBOARD, write_graph=False
+        ),
+        callbacks.UpdatesFile(
+            folder / run_folder.UPDATES, plan.steps_per_epoch, plan.total_steps
         ),
         callbacks.MetricsFile(folder / run_folder.METRICS),
         best,
@@ -219,34 +279,34 @@ def _fit(
         classifier,
         all_callbacks,
         identity,
-        steps_per_epoch,
-        total_steps,
-        settings.backup_seconds,
+        plan.steps_per_epoch,
+        plan.total_steps,
+        optimization.backup_seconds,
     )
     if resumed:
         backup.restore()
     with backup.sigterm_ends_training():
         # Twice where the first epoch is the rest of one.
-        while backup.updates < total_steps:
-            epoch, done = divmod(backup.updates, steps_per_epoch)
+        while backup.updates < plan.total_steps:
+            epoch, done = divmod(backup.updates, plan.steps_per_epoch)
             classifier.fit(
                 batching.training_batches(
                     splits["train"],
-                    settings.batch_size,
-                    settings.seed,
-                    settings.epochs,
+                    optimization.batch_size,
+                    optimization.seed,
+                    optimization.epochs,
                     skip=backup.updates,
                 ),
-                steps_per_epoch=steps_per_epoch - done,
+                steps_per_epoch=plan.steps_per_epoch - done,
                 initial_epoch=epoch,
-                epochs=-(-total_steps // steps_per_epoch),
+                epochs=-(-plan.total_steps // plan.steps_per_epoch),
                 # The batches are shuffled already.
                 shuffle=False,
                 validation_data=dev,
                 callbacks=[*all_callbacks, backup],
             )
     seconds = backup.train_seconds
-    kept_part(classifier).load_weights(best.path)
+    part_to_keep(classifier).load_weights(best.path)
     results = {
         "method": settings.method,
         "dev_accuracy": None,
@@ -256,15 +316,15 @@ def _fit(
         "train_seconds": round(seconds, 1),
         "examples_per_second": None,
         "seconds_per_step": None,
-        "seed": settings.seed,
+        "seed": optimization.seed,
         "best_epoch": best.best_epoch,
-        "steps": total_steps,
+        "steps": plan.total_steps,
     }
     if timer.steps:
         per_step = timer.seconds / timer.steps
         results["seconds_per_step"] = round(per_step, 4)
         # The mean batch is a little smaller than `batch_size`.
-        mean_batch = len(splits["train"]) / steps_per_epoch
+        mean_batch = len(splits["train"]) / plan.steps_per_epoch
         results["examples_per_second"] = round(mean_batch / per_step, 2)
     if "dev" in splits:
         # Keras' float32 mean, as the ratio of whole numbers that it is.
@@ -272,7 +332,7 @@ def _fit(
         results["dev_accuracy"] = round(best.best_value * count) / count
     if "test" in splits:
         results["test_accuracy"] = evaluation.evaluate(
-            classifier, splits["test"], settings.slice_size
+            classifier, splits["test"], optimization.slice_size
         )["accuracy"]
     files.write_json(folder / run_folder.RESULTS, results)
     backup.delete()
@@ -290,73 +350,32 @@ def _as_the_chief(resumed, folder, chief_folder):
     Returns:
         bool, whether the first machine has a backup.
     """
-    resumed = bool(replicas.told_by_chief(int(resumed)))
+    resumed = bool(replicas.broadcast_from_chief(int(resumed)))
     if resumed and chief_folder is not None:
         try:
             shutil.copytree(chief_folder, folder, dirs_exist_ok=True)
         except (OSError, shutil.Error) as error:
             raise InputError(
-                f"--output_dir={chief_folder}: cannot read the first worker's "
-                f"backup there ({str(error)[:200]}); give a folder that all "
-                "machines see"
+                "backup-not-seen",
+                "cannot read the first worker's backup there "
+                f"({str(error)[:200]})",
+                "give a folder that all machines see",
+                argument="output_dir",
+                value=str(chief_folder),
             ) from error
     # The first one waits, before it writes another backup.
-    replicas.told_by_chief(0)
+    replicas.broadcast_from_chief(0)
     return resumed
 
 
-def _write_inputs(folder, dataset, encoder_folder, tokenizer):
+def _write_inputs(folder, dataset, checkpoint, tokenizer):
     """Writes what a run has besides its flags before it trains."""
-    shutil.copy(
-        encoder_folder / "config.json", _made(folder / run_folder.ENCODER)
-    )
+    shutil.copy(checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER))
     tokenizer.save(folder / run_folder.ENCODER)
     if dataset.ids:
         files.write_json(
             folder / run_folder.SPLIT_IDS, split_ids.describe(dataset)
         )
-
-
-def _identity(settings, description, dataset):
-    """Tells what makes a run another one if it changes."""
-    settings = dataclasses.asdict(settings)
-    del settings["backup_seconds"]
-    digest = hashlib.sha256()
-    for name in ("train", "dev", "test"):
-        split = getattr(dataset, name)
-        if split is not None:
-            for text in split.texts:
-                digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
-            digest.update(np.asarray(split.labels, np.int32).tobytes())
-        digest.update(name.encode())
-    return {
-        **settings,
-        **description,
-        "sha256_of_texts": digest.hexdigest(),
-    }
-
-
-def _check_accumulation(classifier, settings):
-    """Refuses objectives that replicas exchange something for in slices."""
-    if settings.accumulation_steps == 1 or replicas.count() == 1:
-        return
-    if any(slices.exchanges(o) for o in classifier.objectives):
-        raise InputError(
-            f"--accumulation_steps={settings.accumulation_steps} and "
-            f"--strategy={settings.strategy}: of CARL, several replicas "
-            "accumulate --contrastive_loss=infonce alone, and without "
-            "--bank_sharding; give one of these, or a smaller --batch_size"
-        )
-
-
-def _start_reconstruction(classifier, encoder_folder):
-    """Starts RAR from the encoder's own masked-LM head, if there is one."""
-    for objective in classifier.objectives:
-        if isinstance(objective, ReconstructionObjective):
-            arrays = families.masked_lm_head(encoder_folder)
-            if arrays is not None:
-                objective.load_head(arrays)
-                print("RAR's head starts from the checkpoint's masked-LM head")
 
 
 def _make_variables(classifier):
@@ -373,12 +392,12 @@ def _make_variables(classifier):
     classifier.reset_metrics()
 
 
-def _learning_rate(settings, total_steps):
-    if settings.learning_rate_schedule == "constant":
-        return settings.learning_rate
+def _learning_rate(optimization, total_steps):
+    if optimization.learning_rate_schedule == "constant":
+        return optimization.learning_rate
     return LinearDecayWithWarmup(
-        settings.learning_rate,
-        int(settings.warmup_proportion * total_steps),
+        optimization.learning_rate,
+        int(optimization.warmup_proportion * total_steps),
         total_steps,
     )
 

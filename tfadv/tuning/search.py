@@ -23,20 +23,16 @@ from keras_tuner.src import config
 from sklearn.exceptions import ConvergenceWarning
 
 from tfadv import files
-from tfadv.adversaries.freelb import FreeLB
-from tfadv.data.examples import Examples
 from tfadv.encoders.encoder import Encoder
 from tfadv.errors import InputError, NotFiniteLossError
+from tfadv.log import logger
 from tfadv.robustness import measure
-from tfadv.runs import methods, opening
+from tfadv.runs import flagfile, opening
+from tfadv.sources import names
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import loop
 from tfadv.tuning import search_folder
-
-# The arguments of `FreeLB` that are searched.
-NAMES = ("init_magnitude", "step_size", "max_norm", "steps")
-OBJECTIVES = ("dev_accuracy", "attacked_accuracy", "mix")
-FINE_SEARCHES = ("bayesian", "hyperband")
+from tfadv.tuning.settings import NAMES, check_method, identity_of
 
 # Values of a hyperparameter in the coarse grid.
 _GRID = 3
@@ -45,57 +41,13 @@ _SHARES = 9
 _ENDED = (TrialStatus.COMPLETED, TrialStatus.FAILED)
 
 
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-    """What is searched, how, and for what; the training is `Settings`.
-
-    The default bounds are the paper's. Equal bounds fix a hyperparameter.
-
-    Args:
-        init_magnitude: `(low, high)`, floats: gamma.
-        step_size: `(low, high)`, floats: alpha.
-        max_norm: `(low, high)`, floats: epsilon; 0 means unlimited.
-        steps: `(low, high)`, ints: n.
-        coarse_trials: int. The coarse grid's cells that are tried; where the
-            grid has more, they are spread evenly over it.
-        fine_search: string, `"bayesian"` or `"hyperband"`.
-        fine_trials: int. Trials after the grid, around its best cell.
-        objective: string: `"dev_accuracy"`, `"attacked_accuracy"` (on the dev
-            split, by k-PGD) or `"mix"`.
-        attack_share: float, the attacked accuracy's weight w in
-            `mix = (1 - w) * dev + w * attacked`.
-        epsilon: float, the radius of the ball of the attack, in the units of
-            the word embeddings.
-        attack: dict, further arguments of `tfadv.robustness.measure`.
-        max_examples: int. Attacks that many of the dev split's first
-            examples; `None` for all.
-
-    Reference:
-     - CARL and RAR paper, section A.2 and Table 8
-    """
-
-    init_magnitude: tuple = (0.0, 0.8)
-    step_size: tuple = (0.01, 0.2)
-    max_norm: tuple = (0.0, 0.5)
-    steps: tuple = (2, 4)
-    coarse_trials: int = 24
-    fine_search: str = "bayesian"
-    fine_trials: int = 20
-    objective: str = "dev_accuracy"
-    attack_share: float = 0.5
-    epsilon: float = 0.2
-    attack: dict = dataclasses.field(default_factory=dict)
-    max_examples: int | None = None
-
-
 def search(
     dataset,
     settings,
     tuning,
     output_dir,
-    flags="",
-    train_flags=lambda changes: "",
     overwrite=False,
+    flags="",
 ):
     """Searches, and writes the search's folder.
 
@@ -111,15 +63,12 @@ def search(
     Args:
         dataset: `tfadv.data.examples.TextDataset`, with a dev split. Its test
             split is not looked at.
-        settings: `tfadv.training.settings.Settings`, all but the adversary's.
+        settings: `tfadv.Settings`, all but the adversary's.
         tuning: `Tuning`.
         output_dir: path of the folder to write, see
             `tfadv.tuning.search_folder`.
-        flags: string for `search.cfg`, a flag a line. A search is resumed
-            with the same ones only.
-        train_flags: callable that takes a dict of changed flags and returns
-            the text of a flagfile for `tools.train`, for `best.cfg`.
         overwrite: bool, whether an earlier search in the folder is replaced.
+        flags: string, further lines for the trials' flagfiles and `best.cfg`.
 
     Returns:
         List of dicts, a trial each, as `trials.jsonl` has them; `None` in a
@@ -133,7 +82,7 @@ def search(
     ```python
     dataset = tfadv.data.catalogue.load("movie_reviews")
     tuning = Tuning(coarse_trials=4, fine_trials=2)
-    search(dataset, Settings(max_steps=100), tuning, "runs/search")
+    search(dataset, tfadv.Settings(), tuning, "runs/search")
     ```
 
     Reference:
@@ -141,6 +90,7 @@ def search(
     """
     role = search_folder.role()
     _check(dataset, settings, tuning)
+    identity = identity_of(settings, tuning, dataset)
     dataset = _without_test(dataset)
     # It warns of graphs that are traced again, as every trial's are.
     tf.get_logger().setLevel("ERROR")
@@ -149,16 +99,16 @@ def search(
     folder = pathlib.Path(output_dir)
     try:
         if role != "worker":
-            search_folder.check_output(folder, flags, overwrite)
-            _check_encoder(settings)
-            search_folder.claim(folder, flags, overwrite)
-        tuner = _Tuner(dataset, settings, tuning, folder, train_flags)
+            search_folder.check_output(folder, identity, overwrite)
+            _check_encoder(settings.encoder)
+            search_folder.claim(folder, identity, overwrite)
+        tuner = _Tuner(dataset, settings, tuning, folder, flags)
         if role == "worker":
             # Answered when the chief has made the folder its own.
             tuner.oracle.get_space()
-            search_folder.check_flags(folder, flags)
+            search_folder.check_same(folder, identity)
         if role == "chief":
-            print(f"the chief hands out trials at {_address()}", flush=True)
+            logger.info("the chief hands out trials at %s", _address())
         tuner.search()
         if role == "worker":
             return None
@@ -168,25 +118,31 @@ def search(
         best = search_folder.best_trial(trials)
         if best is None:
             raise InputError(
+                "all-trials-failed",
                 f"all {len(trials)} trials failed, the first one because "
-                f"{trials[0]['reason']}"
+                f"{trials[0]['reason']}",
+                "search in other bounds",
             )
+        found = _with_values(settings, best["values"])
         files.write_text(
-            folder / search_folder.BEST, train_flags(_as_flags(best["values"]))
+            folder / search_folder.BEST,
+            flags + flagfile.text(found, dataset.source),
         )
         return trials
     except FatalError as error:
         raise error.__cause__ from None
     except grpc.RpcError as error:
         raise InputError(
-            f"the chief at {_address()} does not answer "
-            f"({error.code().name}); start it, then this worker again"
+            "no-chief",
+            f"the chief at {_address()} does not answer ({error.code().name})",
+            "start it, then this worker again",
         ) from error
     except RuntimeError as error:
         if role == "chief" and "bind" in str(error):
             raise InputError(
-                f"the chief cannot listen at {_address()}; give an address of "
-                "this machine and a free port"
+                "no-address",
+                f"the chief cannot listen at {_address()}",
+                "give an address of this machine and a free port",
             ) from error
         raise
     except OSError as error:
@@ -368,15 +324,15 @@ class _CoarseToHyperband(_CoarseToFine, keras_tuner.oracles.HyperbandOracle):
 class _Tuner(base_tuner.BaseTuner):
     """Trains and measures the trials that the oracle hands out."""
 
-    def __init__(self, dataset, settings, tuning, folder, train_flags):
+    def __init__(self, dataset, settings, tuning, folder, flags):
         self._dataset = dataset
         self._settings = settings
         self._tuning = tuning
         self._folder = folder
-        self._train_flags = train_flags
+        self._flags = flags
         self._asked = False
         super().__init__(
-            _oracle(tuning, settings.seed),
+            _oracle(tuning, settings.optimization.seed),
             directory=folder,
             project_name=search_folder.PROJECT,
         )
@@ -399,7 +355,7 @@ class _Tuner(base_tuner.BaseTuner):
     def on_trial_end(self, trial):
         super().on_trial_end(trial)
         search_folder.drop_weights(self._folder)
-        print(self._progress(trial), flush=True)
+        logger.info(self._progress(trial))
 
     def run_trial(self, trial):
         path = pathlib.Path(self.get_trial_dir(trial.trial_id))
@@ -454,35 +410,30 @@ class _Tuner(base_tuner.BaseTuner):
         return measured
 
     def _train(self, values, share, folder):
-        adversary = FreeLB(
-            **{**self._settings.adversary.get_config(), **values}
-        )
+        settings = _with_values(self._settings, values)
         # A trial that was cut off begins anew: it has no need of backups.
-        settings = dataclasses.replace(
-            self._settings, adversary=adversary, backup_seconds=0.0
-        )
-        changes = _as_flags(values)
+        changes = {"backup_seconds": 0.0}
         if share < _SHARES:
-            updates = _updates(self._dataset, settings, share)
-            settings = dataclasses.replace(settings, max_steps=updates)
-            changes["max_steps"] = updates
+            changes["max_steps"] = _updates(self._dataset, settings, share)
+        optimization = dataclasses.replace(settings.optimization, **changes)
+        settings = dataclasses.replace(settings, optimization=optimization)
         return loop.train(
             self._dataset,
             settings,
             folder,
-            flags=self._train_flags(changes),
             overwrite=True,
+            flags=self._flags + flagfile.text(settings, self._dataset.source),
         )
 
     def _attack(self, folder):
         """Measures a trial's accuracy on attacked examples of the dev split."""
-        dev, count = self._dataset.dev, self._tuning.max_examples
+        attack = self._tuning.attack
         results, _ = measure.measure(
             opening.load(folder),
-            Examples(dev.texts[:count], dev.labels[:count]),
+            attack.first(self._dataset.dev),
             [self._tuning.epsilon],
-            self._settings.slice_size,
-            **self._tuning.attack,
+            self._settings.optimization.slice_size,
+            **attack.arguments(),
         )
         return results["epsilons"][0]["accuracy"]
 
@@ -566,8 +517,10 @@ def _rounded(value):
     return float(f"{value:.6g}")
 
 
-def _as_flags(values):
-    return {f"adv_{name}": value for name, value in values.items()}
+def _with_values(settings, values):
+    """Returns settings with the values of a trial."""
+    adversary = dataclasses.replace(settings.adversary, **values)
+    return dataclasses.replace(settings, adversary=adversary)
 
 
 def _without_test(dataset):
@@ -579,35 +532,20 @@ def _without_test(dataset):
 
 def _updates(dataset, settings, share=_SHARES):
     """Counts the updates of a trial that has a share of all of them."""
-    total = -(-len(dataset.train) // settings.batch_size) * settings.epochs
-    if settings.max_steps is not None:
-        total = min(total, settings.max_steps)
+    _, total = loop.updates(settings.optimization, len(dataset.train))
     return math.ceil(total * share / _SHARES)
 
 
 def _check(dataset, settings, tuning):
     """Refuses what no trial could be made of."""
-    for value, choices in (
-        (tuning.objective, OBJECTIVES),
-        (tuning.fine_search, FINE_SEARCHES),
-    ):
-        if value not in choices:
-            raise InputError(f"{value}: expected {' or '.join(choices)}")
     if dataset.dev is None:
         raise InputError(
-            f"{dataset.name} has no dev split, on which trials are measured; "
-            "give --dev_file or another --dataset"
+            "no-dev-split",
+            "expected a dev split, on which trials are measured; "
+            f"{dataset.name} has none",
+            "give `dev_file` or another `dataset`",
         )
-    if settings.method == "baseline":
-        raise InputError(
-            "--method=baseline has no adversary, so there is nothing to tune"
-        )
-    if not coarse_grid(tuning):
-        raise InputError(
-            f"--tune_init_magnitude={tuning.init_magnitude} and "
-            f"--tune_max_norm={tuning.max_norm}: every random start would lie "
-            "outside of the ball; lower the first or raise the second"
-        )
+    check_method(settings)
     _check_starts(dataset, settings, _updates(dataset, settings))
     if tuning.fine_search == "hyperband":
         try:
@@ -616,24 +554,33 @@ def _check(dataset, settings, tuning):
             )
         except InputError as error:
             raise InputError(
-                "--fine_search=hyperband also trains with a ninth of the "
-                f"updates, but {error}; or take --fine_search=bayesian"
+                error.code,
+                "hyperband also trains with a ninth of the updates, but "
+                f"{error.problem}",
+                f"{error.remedy}, or take `fine_search`=bayesian",
+                argument=error.argument,
+                value=error.value,
             ) from None
 
 
 def _check_starts(dataset, settings, updates):
     """Refuses an objective that would start after the last update."""
-    steps_per_epoch = -(-len(dataset.train) // settings.batch_size)
-    for name in methods.OBJECTIVES[settings.method]:
-        getattr(settings, name).first_step(steps_per_epoch, updates)
+    per_epoch, _ = loop.updates(settings.optimization, len(dataset.train))
+    for name, objective in settings.objectives.items():
+        try:
+            objective.first_step(per_epoch, updates)
+        except InputError as error:
+            path = f"objectives.{name}.{error.argument}"
+            raise error.blaming(path, error.value) from error
 
 
 def _check_encoder(settings):
     """Refuses an encoder that no trial could be trained with."""
-    encoder = Encoder.from_pretrained(settings.encoder)
+    checkpoint = names.open_checkpoint(settings.name)
+    encoder = Encoder.from_pretrained(checkpoint)
     encoder.check_tokenizer(
-        Tokenizer.from_pretrained(settings.encoder, settings.max_length),
-        f"--encoder={settings.encoder}",
+        Tokenizer.from_pretrained(checkpoint, settings.max_length),
+        value=settings.name,
     )
 
 

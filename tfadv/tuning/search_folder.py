@@ -6,9 +6,9 @@ import pathlib
 
 from tfadv import files
 from tfadv.errors import InputError
-from tfadv.runs import run_folder
+from tfadv.runs import record, run_folder
 
-FLAGS = "search.cfg"
+RECORD = "search.json"
 PROJECT = "search"
 RUNS = "trials"
 BEST = "best.cfg"
@@ -18,7 +18,7 @@ PICTURE = "trials.png"
 # A trial's own file in its folder of the project.
 MEASURED = "measured.json"
 
-_CONTENT = (FLAGS, PROJECT, RUNS, BEST, LINES, TABLE, PICTURE)
+_CONTENT = (RECORD, PROJECT, RUNS, BEST, LINES, TABLE, PICTURE)
 _ENVIRONMENT = (
     "KERASTUNER_TUNER_ID",
     "KERASTUNER_ORACLE_IP",
@@ -41,57 +41,60 @@ def role():
         return "alone"
     if missing:
         raise InputError(
-            f"the environment lacks {' and '.join(missing)}: a search of "
-            f"several processes needs {', '.join(_ENVIRONMENT)}; set all of "
-            "them, or none"
+            "incomplete-environment",
+            f"a search of several processes needs {', '.join(_ENVIRONMENT)}; "
+            f"the environment lacks {' and '.join(missing)}",
+            "set all of them, or none",
         )
     return "chief" if "chief" in os.environ[_ENVIRONMENT[0]] else "worker"
 
 
-def check_output(folder, flags, overwrite):
+def check_output(folder, identity, overwrite):
     """Refuses an output folder that does not hold this very search.
 
     Args:
         folder: path; need not exist.
-        flags: string, the search's flags, a line each.
+        identity: dict, as `tfadv.tuning.settings.identity_of` returns it.
         overwrite: bool, whether an earlier search in it may be replaced.
 
     Raises:
-        InputError: there are other files, or a search with other flags.
+        InputError: there are other files, or a search with other settings.
     """
     files.check_content(folder, _CONTENT)
     if not overwrite:
-        check_flags(folder, flags)
+        check_same(folder, identity)
 
 
-def check_flags(folder, flags):
-    """Refuses to go on with a search under other flags than it began with.
+def check_same(folder, identity):
+    """Refuses to go on with another search than what was begun.
 
     Args:
         folder: path of the search's folder.
-        flags: string, this process' flags, a line each.
+        identity: dict, as `tfadv.tuning.settings.identity_of` returns it.
 
     Raises:
         InputError: they differ; the message names the first differences.
     """
-    run_folder.check_flags(pathlib.Path(folder) / FLAGS, flags, "search")
+    path = pathlib.Path(folder) / RECORD
+    if path.exists():
+        record.check_same(identity, files.read_json(path), folder, "search")
 
 
-def claim(folder, flags, overwrite):
+def claim(folder, identity, overwrite):
     """Makes the folder this search's, and empty if it is to begin anew.
 
     Args:
         folder: path that `check_output` has passed.
-        flags: string, the search's flags.
+        identity: dict for the folder's record of the search.
         overwrite: bool, whether an earlier search is deleted.
     """
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if overwrite or not (folder / FLAGS).exists():
+    if overwrite or not (folder / RECORD).exists():
         # Gone first, so that what is left of a search is not resumed.
-        (folder / FLAGS).unlink(missing_ok=True)
+        (folder / RECORD).unlink(missing_ok=True)
         files.empty(folder)
-        files.write_text(folder / FLAGS, flags)
+        files.write_json(folder / RECORD, identity)
 
 
 def read_trials(folder):

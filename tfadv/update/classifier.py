@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 from tfadv import replicas
+from tfadv.adversaries.freelb import FreeLB
+from tfadv.errors import InputError
 from tfadv.update.passes import (
     Passes,
     PassStatistics,
@@ -15,6 +17,9 @@ from tfadv.update.slices import Slices
 # Keras' default way to reduce the losses of a batch.
 MEAN = "sum_over_batch_size"
 
+# Its own module does without Keras.
+keras.saving.register_keras_serializable(package="tfadv")(FreeLB)
+
 
 @keras.saving.register_keras_serializable(package="tfadv")
 class AdversarialClassifier(keras.Model):
@@ -25,9 +30,11 @@ class AdversarialClassifier(keras.Model):
     embeddings; `evaluate` and `predict` see clean ones. Everything else is
     any Keras model: `compile`, callbacks, metrics, `save_weights`.
 
-    Training reports the loss averaged over the adversary's passes and the
-    compiled metrics on the last pass, that is, on the strongest adversary;
-    `delta_norm` is the mean L2 norm of its perturbation. With `objectives`,
+    With an adversary, training reports the loss averaged over its passes and
+    the compiled metrics on the last pass, that is, on the strongest adversary:
+    `accuracy` is called `adversarial_accuracy` there. Where the first pass is
+    at the clean embeddings, `clean_accuracy` is what it saw. `delta_norm` is
+    the mean L2 norm of the last perturbation. With `objectives`,
     `loss` is the sum that is trained on, and its terms come besides:
     `classification_loss` and, by its name, each objective's, not yet weighted.
 
@@ -95,27 +102,39 @@ class AdversarialClassifier(keras.Model):
     ):
         super().__init__(**kwargs)
         if num_classes < 2:
-            raise ValueError(
-                "`num_classes` must be at least 2. Received: "
-                f"num_classes={num_classes}"
+            raise InputError(
+                "out-of-range",
+                "expected at least 2 classes",
+                "give the number of classes",
+                argument="num_classes",
+                value=num_classes,
             )
         if int(accumulation_steps) != accumulation_steps or (
             accumulation_steps < 1
         ):
-            raise ValueError(
-                "`accumulation_steps` must be a whole number of at least 1. "
-                f"Received: accumulation_steps={accumulation_steps}"
+            raise InputError(
+                "out-of-range",
+                "expected a whole number of at least 1",
+                "give such a number",
+                argument="accumulation_steps",
+                value=accumulation_steps,
             )
         names = [objective.name for objective in objectives]
         if names and adversary is None:
-            raise ValueError(
-                "`objectives` learn from an adversary and need one. Received: "
-                f"adversary=None, objectives={names}"
+            raise InputError(
+                "objectives-without-adversary",
+                f"the objectives {', '.join(names)} learn from an adversary, "
+                "found none",
+                "give an `adversary`",
+                argument="objectives",
             )
         if len(set(names)) < len(names):
-            raise ValueError(
-                "`objectives` must have different names, which their losses "
-                f"are reported by. Received: {names}"
+            raise InputError(
+                "objectives-of-one-name",
+                "expected different names, under which the losses are "
+                f"reported, found {', '.join(names)}",
+                "give each a `name` of its own",
+                argument="objectives",
             )
         self.encoder = encoder
         self.num_classes = num_classes
@@ -158,9 +177,9 @@ class AdversarialClassifier(keras.Model):
     def train_step(self, data):
         """Trains on one batch: n passes, one update of the parameters."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        inputs, labels, share = self._share(x, y)
+        share, x, y, sample_weight = self._share(x, y, sample_weight)
         weights = share.weights(sample_weight)
-        batch = (inputs, labels, weights)
+        batch = (x, y, weights)
         step = None
         with replicas.own_seeds(self.seed_states()):
             if self.adversary is None:
@@ -180,7 +199,12 @@ class AdversarialClassifier(keras.Model):
         )
         results = self._global_metrics(share, x, y, y_pred, sample_weight)
         if step is not None:
-            results |= self._update_objectives(inputs, weights, share, step)
+            # They saw the strongest adversary: their names say so.
+            results = {
+                name if name == "loss" else f"adversarial_{name}": value
+                for name, value in results.items()
+            }
+            results |= self._update_objectives(x, weights, share, step)
         return replicas.for_keras(results)
 
     def test_step(self, data):
@@ -188,10 +212,10 @@ class AdversarialClassifier(keras.Model):
         if replicas.count() == 1:
             return super().test_step(data)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        inputs, labels, share = self._share(x, y)
-        y_pred = self(inputs, training=False)
+        share, x, y, sample_weight = self._share(x, y, sample_weight)
+        y_pred = self(x, training=False)
         loss = self.compute_loss(
-            inputs, labels, y_pred, share.weights(sample_weight), training=False
+            x, y, y_pred, share.weights(sample_weight), training=False
         )
         self._loss_metric().update_state(
             replicas.mean(unscale_for_replicas(loss)),
@@ -201,26 +225,27 @@ class AdversarialClassifier(keras.Model):
             self._global_metrics(share, x, y, y_pred, sample_weight)
         )
 
-    def _share(self, x, y):
-        """Returns inputs and labels that are not empty, and their share."""
+    def _share(self, x, y, sample_weight):
+        """Fills up this replica's share of a batch; returns it all."""
         reduction = getattr(self.loss, "reduction", MEAN)
         several = replicas.count() > 1 or self.accumulation_steps > 1
         if several and reduction != MEAN:
-            raise ValueError(
-                "With several replicas or accumulation steps `loss` must have "
-                f"the reduction {MEAN}. Received: {reduction}"
+            raise InputError(
+                "loss-not-a-mean",
+                f"with several replicas or accumulation steps, expected a loss "
+                f"of the reduction {MEAN}, found {reduction}",
+                "compile with such a loss",
+                argument="loss",
             )
         share = replicas.Share(tf.shape(x["token_ids"])[0])
-        return *share.padded((x, y)), share
+        return share, *share.filled((x, y, sample_weight))
 
     def _global_metrics(self, share, x, y, y_pred, sample_weight):
         """Computes the metrics of the whole batch, on every replica."""
-        y_pred = share.real(y_pred)
         if sample_weight is None:
             y, y_pred = share.gather((y, y_pred))
         else:
-            found = share.gather((y, y_pred, sample_weight))
-            y, y_pred, sample_weight = found
+            y, y_pred, sample_weight = share.gather((y, y_pred, sample_weight))
         return self.compute_metrics(x, y, y_pred, sample_weight)
 
     def _loss_metric(self):
@@ -234,6 +259,9 @@ class AdversarialClassifier(keras.Model):
         )
         passes = self.pass_statistics.result()
         results = {"delta_norm": passes[-1, -1]}
+        if self.adversary.init_magnitude == 0:
+            # The first pass is at the clean embeddings.
+            results["clean_accuracy"] = passes[0, 1]
         if self.objectives:
             results["classification_loss"] = tf.reduce_mean(passes[:, 0])
         # Memories change when the step has read them to the end.
@@ -298,22 +326,23 @@ class AdversarialClassifier(keras.Model):
             return Slices(self, x, y, sample_weight, share).gradients()
         return Passes(self, x, y, sample_weight, share).gradients()
 
-    def represent(self, x, y, pooled_only=False):
+    def represent(self, x, y, share=None, pooled_only=False):
         """Encodes a batch clean and under the adversary of training.
 
         Args:
             x: dict, as in `call`.
             y: labels, as the compiled loss takes them.
+            share: `tfadv.replicas.Share`, where this batch is one replica's
+                share of a larger one.
             pooled_only: bool, as in `tfadv.Encoder.encode`.
 
         Returns:
             Two dicts, as objectives take them: the encoder's outputs and
             `"logits"`, on the clean and on the last adversary's embeddings.
         """
-        share = replicas.Share(tf.shape(x["token_ids"])[0])
         kind = Slices if self.accumulation_steps > 1 else Passes
-        passes = kind(self, *share.padded((x, y)), share=share)
-        return share.real(passes.outputs_without_gradients(pooled_only))
+        passes = kind(self, x, y, share=share)
+        return passes.outputs_without_gradients(pooled_only)
 
     def load_weights(self, *args, **kwargs):
         """Loads weights, and what objectives remember, as Keras does."""

@@ -439,7 +439,7 @@ def initial_delta(classifier, adversary, padding_mask, share):
         classifier.encoder.embedding_dim,
         classifier.seed_generator,
     )
-    return share.own(delta) if drawn else delta
+    return share.own_rows(delta) if drawn else delta
 
 
 def without(variables, others):

@@ -5,7 +5,7 @@ import typing
 import tensorflow as tf
 
 from tfadv import replicas
-from tfadv.objectives.contrastive import ContrastiveObjective
+from tfadv.errors import InputError
 from tfadv.update.passes import (
     AdversarialStep,
     Passes,
@@ -36,7 +36,7 @@ class Slices:
             of a larger one.
 
     Raises:
-        ValueError: there are several replicas, and an objective that exchanges
+        InputError: there are several replicas, and an objective that exchanges
             something between them in its loss.
 
     Example:
@@ -56,15 +56,7 @@ class Slices:
         self._share = share or replicas.Share(self._rows)
         self._count = tf.minimum(classifier.accumulation_steps, self._rows)
         self._objectives = [o for o in classifier.objectives if o.active]
-        for objective in self._objectives:
-            if replicas.count() > 1 and exchanges(objective):
-                raise ValueError(
-                    "`accumulation_steps` with several replicas need a "
-                    "contrastive loss of infonce and a bank that is not "
-                    f"sharded. Received: {objective.name} with "
-                    f"loss={objective.loss_name} and "
-                    f"bank_sharding={objective.bank.sharded}"
-                )
+        check_replicas(self._objectives)
         # Of the draws that are a batch's, and of the dropout masks.
         self._draws = [
             (state, tf.identity(state))
@@ -101,7 +93,7 @@ class Slices:
 
     def gradients(self):
         """Computes what `tfadv.update.passes.Passes.gradients` does."""
-        self._fix_log_z()
+        self._calibrate()
         statistics = [
             self._classifier.adversary.steps,
             len(PassStatistics.COLUMNS),
@@ -162,33 +154,34 @@ class Slices:
         _, outputs = self._run(one_slice, (), (specs, specs))
         return outputs
 
-    def _fix_log_z(self):
-        """Lets NCE take its constant from a whole batch, the first one.
+    def _calibrate(self):
+        """Lets objectives see the whole batch, where they need it first.
 
-        A slice's loss needs it, and all slices' representations tell it: the
-        first batch is read twice.
+        A slice's loss takes what all slices' representations determine: such a
+        batch is read twice.
         """
-        objectives = [
-            objective
+        needed = {
+            objective.name: needs
             for objective in self._objectives
-            if isinstance(objective, ContrastiveObjective)
-            and objective.loss_name == "nce"
-        ]
-        if not objectives:
+            if (needs := objective.needs_calibration) is not None
+        }
+        if not needed:
             return
+        objectives = [o for o in self._objectives if o.name in needed]
 
-        def fix():
+        def calibrate():
             outputs = self.outputs_without_gradients(
                 read_pooled_only(objectives)
             )
-            _set_back(self._draws)
             for objective in objectives:
-                objective.loss(self._x, self._y, *outputs, self._sample_weight)
+                _set_back(self._draws)
+                objective.calibrate(
+                    self._x, self._y, *outputs, self._sample_weight
+                )
             _set_back(self._draws + self._masks)
             return True
 
-        unknown = [tf.math.is_nan(objective.log_z) for objective in objectives]
-        tf.cond(tf.reduce_any(unknown), fix, lambda: False)
+        tf.cond(tf.reduce_any(list(needed.values())), calibrate, lambda: False)
 
     def _run(self, one_slice, sums, specs):
         """Reads all slices in one graph loop, whose size does not grow.
@@ -310,17 +303,30 @@ class _Slice(typing.NamedTuple):
         return self.counted
 
 
-def exchanges(objective):
-    """Tells whether an objective's loss needs what other replicas have.
+def check_replicas(objectives) -> None:
+    """Refuses objectives that exchange something between replicas.
 
     Replicas cannot exchange anything in the loop over the slices.
 
     Args:
-        objective: `tfadv.objectives.objective.Objective`.
+        objectives: list of `tfadv.Objective`.
+
+    Raises:
+        InputError: there are several replicas, and there is such an objective.
     """
-    return isinstance(objective, ContrastiveObjective) and (
-        objective.loss_name == "nce" or objective.bank.sharded
-    )
+    if replicas.count() == 1:
+        return
+    for objective in objectives:
+        if objective.exchanges_in_loss:
+            remedy = objective.without_exchange
+            raise InputError(
+                "slices-cannot-exchange",
+                f"the loss of the {objective.name} objective needs values of "
+                "all replicas, which cannot be exchanged in slices of a batch",
+                "give `accumulation_steps`=1 and a smaller `batch_size`"
+                + (f", or {remedy}" if remedy else ""),
+                argument="accumulation_steps",
+            )
 
 
 def _set_back(states):

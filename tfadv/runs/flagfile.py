@@ -1,0 +1,41 @@
+"""Writes settings as the flags that make them."""
+
+from tfadv import fields
+from tfadv.data.settings import DataSettings
+from tfadv.runs.settings import Settings
+
+
+def text(settings: Settings, data: DataSettings | None = None) -> str:
+    """Writes a flagfile that `--flagfile` takes.
+
+    Args:
+        settings: `Settings`.
+        data: `DataSettings`; `None` leaves its flags out.
+
+    Returns:
+        string, a line per flag, in the order of their names.
+
+    Example:
+
+    ```python
+    flagfile.text(tfadv.Settings(method="rar"))  # "--adv_init_magnitude=0.0...
+    ```
+    """
+    groups = [settings, *settings.objectives.values()]
+    if data is not None:
+        groups.append(data)
+    lines = []
+    for group in groups:
+        for path, (flag, item, _) in fields.flags_of(type(group)).items():
+            value = group
+            for name in path.split("."):
+                value = getattr(value, name)
+            lines += _line(flag, value, item.metadata["setting"].none)
+    return "".join(f"{line}\n" for line in sorted(lines))
+
+
+def _line(flag, value, none):
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no{flag}"]
+    value = none if value is None else value
+    return [] if value is None else [f"--{flag}={value}"]
