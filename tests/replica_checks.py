@@ -8,6 +8,7 @@ A process of its own, as `tests.replica_runs` is.
 import contextlib
 import io
 import json
+import logging
 import os
 import pathlib
 import sys
@@ -22,14 +23,16 @@ import numpy as np
 import tensorflow as tf
 
 import tfadv
-from tests import tiny_run
+from tests import outside_method, tiny_run
 from tfadv import replicas
 from tfadv.data import batching
+from tfadv.log import logger
 from tfadv.objectives.settings import ContrastiveSettings
 from tfadv.runs import evaluation as evaluating
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import backup, callbacks, loop
-from tfadv.tuning import search as tuning
+from tfadv.tuning import search as searches
+from tfadv.tuning.settings import Tuning
 
 EXAMPLES = 9
 LOSS_SCALE = 1024.0
@@ -185,8 +188,39 @@ def reduction(folder, data):
     return ""
 
 
+@contextlib.contextmanager
+def logged():
+    """Collects what the library tells meanwhile, in a `StringIO`."""
+    text = io.StringIO()
+    handler = logging.StreamHandler(text)
+    logger.addHandler(handler)
+    logger.setLevel("INFO")
+    yield text
+    logger.removeHandler(handler)
+
+
 class CutError(Exception):
     """Stands for what ends a process."""
+
+
+def outside(folder, data):
+    """A run of an outside method on two devices, and what it records."""
+    settings = tiny_run.changed(
+        run_settings(folder),
+        method="stability",
+        objectives={"stability": outside_method.StabilitySettings(scale=2.0)},
+    )
+    output = pathlib.Path(folder) / "outside"
+    results = tfadv.train(tiny_run.dataset(), settings, output)
+    run = tfadv.load(output)
+    test = batching.tokenize(tiny_run.dataset().test, run.tokenizer)
+    again = evaluating.evaluate(run.classifier, test)
+    line = (output / "metrics.jsonl").read_text().splitlines()[-1]
+    return {
+        "accuracies": [results["test_accuracy"], again["accuracy"]],
+        "metrics": json.loads(line),
+        "objectives": run.record.to_dict()["settings"]["objectives"],
+    }
 
 
 def run_settings(folder):
@@ -226,8 +260,7 @@ def resumed(folder, data):
         contextlib.suppress(CutError),
     ):
         loop.train(dataset, settings, output["two"])
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with logged() as printed:
         found = loop.train(dataset, settings, output["two"])
     lines = [
         (path / "metrics.jsonl").read_text().splitlines()
@@ -257,8 +290,7 @@ def train(folder, data):
     settings = run_settings(folder)
     dataset = tiny_run.dataset()
     output = pathlib.Path(folder) / "run"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with logged() as printed:
         results = loop.train(dataset, settings, output)
     run = tfadv.load(output)
     test = batching.tokenize(dataset.test, run.tokenizer)
@@ -272,16 +304,15 @@ def train(folder, data):
 
 def search(folder, data):
     """A search, every trial of which trains on two devices."""
-    tuned = tuning.Tuning(
+    tuned = Tuning(
         coarse_trials=2,
         fine_trials=1,
         objective="mix",
         epsilon=0.1,
     )
     dataset, output = tiny_run.dataset(), pathlib.Path(folder) / "search"
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        trials = tuning.search(dataset, run_settings(folder), tuned, output)
+    with logged() as printed:
+        trials = searches.search(dataset, run_settings(folder), tuned, output)
     return {
         "status": [trial["status"] for trial in trials],
         "printed": printed.getvalue(),
@@ -299,6 +330,7 @@ CHECKS = {
         train,
         resumed,
         search,
+        outside,
     )
 }
 
@@ -317,7 +349,7 @@ def main():
                 check = CHECKS[name]
                 strategy = replicas.strategy("mirrored")
                 # Runs enter the scope themselves.
-                runs = check in (train, resumed, search)
+                runs = check in (train, resumed, search, outside)
                 with contextlib.nullcontext() if runs else strategy.scope():
                     found[name] = check(folder, data)
     print(json.dumps(found))

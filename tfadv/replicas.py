@@ -1,6 +1,7 @@
 """Several replicas, one training step: shares of a batch, sums over all.
 
-Every function here leaves its argument as it is where one replica trains. All
+A replica is a device that has a copy of the weights and computes on its share
+of every batch. With one replica, every function here returns its argument. All
 communication is a sum over the replicas, at the top level of the step: never
 in a loop or a branch, which replicas could enter at different times.
 """
@@ -18,7 +19,7 @@ from tfadv.errors import InputError
 STRATEGIES = ("none", "mirrored", "multi_worker")
 
 
-def strategy(name):
+def strategy(name: str) -> tf.distribute.Strategy:
     """Returns the `tf.distribute.Strategy` of a name.
 
     Args:
@@ -42,10 +43,10 @@ def strategy(name):
     if name == "none":
         return tf.distribute.get_strategy()
     if name == "mirrored":
-        return _made(tf.distribute.MirroredStrategy)
+        return _only_one(tf.distribute.MirroredStrategy)
     _check_tf_config()
     try:
-        return _made(tf.distribute.MultiWorkerMirroredStrategy)
+        return _only_one(tf.distribute.MultiWorkerMirroredStrategy)
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(
@@ -60,7 +61,7 @@ def strategy(name):
 
 
 @functools.cache
-def _made(kind):
+def _only_one(kind):
     """Makes a process' only strategy of a kind.
 
     A second one would count its collective operations from the start again,
@@ -90,7 +91,7 @@ def _check_tf_config():
         )
 
 
-def is_chief():
+def is_chief() -> bool:
     """Tells whether this process writes the results: the first of all."""
     resolver = tf.distribute.get_strategy().cluster_resolver
     return resolver is None or not resolver.task_id
@@ -125,12 +126,12 @@ def local_copies(variable):
     return tf.distribute.get_strategy().experimental_local_results(variable)
 
 
-def count():
+def count() -> int:
     """Returns the number of replicas, an int."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def alone():
+def alone() -> bool:
     """Tells whether there is no other replica to exchange anything with."""
     return count() == 1 or tf.distribute.in_cross_replica_context()
 

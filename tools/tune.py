@@ -54,7 +54,7 @@ def main(
         )
 
     startup.import_tensorflow()
-    from tfadv.tuning import search
+    from tfadv.tuning import search, table
 
     trials = search.search(
         dataset,
@@ -67,7 +67,7 @@ def main(
     if role == "worker":
         print("the search has ended; the chief writes its results")
         return
-    print(search_folder.table(trials))
+    print(table.as_markdown(trials))
     print(f"written to {output.output_dir}/{search_folder.BEST}")
 
 

@@ -1,35 +1,30 @@
 """The search: its grid, its stages, resuming, failures, several processes."""
 
-import collections
 import dataclasses
 import json
-import os
 import pathlib
-import signal
+import re
 import socket
-import subprocess
-import sys
-import time
 
 import pytest
 import tensorflow as tf
 
 from tests import tiny_run
 from tfadv import files
+from tfadv.adversaries.freelb import FreeLB
 from tfadv.errors import InputError, NotFiniteLossError
+from tfadv.robustness.settings import AttackSettings
 from tfadv.runs import run_folder
-from tfadv.training.settings import Settings
-from tfadv.tuning import search as tuning
-from tfadv.tuning import search_folder
-from tfadv.tuning.search import Tuning
+from tfadv.tuning import oracle, search_folder, space, table, trials
+from tfadv.tuning import search as searches
+from tfadv.tuning.settings import Tuning
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning:keras_tuner"
 )
 
-ROOT = pathlib.Path(__file__).parents[2]
 SMALL = Tuning(coarse_trials=4, fine_search="hyperband", fine_trials=2)
-SETTINGS = Settings(epochs=3, batch_size=10)
+SETTINGS = tiny_run.settings(epochs=3, batch_size=10)
 
 
 class Killed(BaseException):
@@ -46,6 +41,7 @@ class Trainer:
 
     def __call__(self, dataset, settings, folder, flags, overwrite):
         assert dataset.test is None
+        assert settings.optimization.backup_seconds == 0
         self.calls.append(settings)
         self.flags.append(flags)
         if self.fail:
@@ -61,7 +57,7 @@ class Trainer:
             - 0.2 * (found.max_norm - 0.3) ** 2
             - 0.01 * abs(found.steps - 3)
         )
-        steps = settings.max_steps or 27
+        steps = settings.optimization.max_steps or 27
         # Short trials look better than they are.
         return {"dev_accuracy": accuracy + (27 - steps) / 270, "steps": steps}
 
@@ -70,111 +66,59 @@ class Trainer:
 def trainer(monkeypatch):
     def install(fail=None):
         stub = Trainer(fail)
-        monkeypatch.setattr(tuning.training, "train", stub)
+        monkeypatch.setattr(trials.loop, "train", stub)
         # There are no models.
-        monkeypatch.setattr(tuning.keras.utils, "clear_session", lambda: None)
-        monkeypatch.setattr(tuning.gc, "collect", lambda: None)
+        monkeypatch.setattr(trials.keras.utils, "clear_session", lambda: None)
+        monkeypatch.setattr(trials.gc, "collect", lambda: None)
+        # There is no encoder either; its own test looks at this.
+        monkeypatch.setattr(searches, "_check_encoder", lambda settings: None)
         return stub
 
     return install
 
 
 def search(folder, tuned=SMALL, settings=SETTINGS, **options):
-    return tuning.search(tiny_run.dataset(), settings, tuned, folder, **options)
-
-
-def test_the_default_bounds_are_the_papers_and_the_grid_ends_at_them():
-    values = {
-        name: tuning.grid_values(name, *getattr(Tuning(), name))
-        for name in tuning.NAMES
-    }
-    assert values == {
-        "init_magnitude": [0.0, 0.4, 0.8],
-        "step_size": [0.01, 0.0447214, 0.2],
-        "max_norm": [0.0, 0.25, 0.5],
-        "steps": [2, 3, 4],
-    }
-    assert tuning.grid_values("steps", 1, 9) == [1, 5, 9]
-    assert tuning.grid_values("max_norm", 0.5, 0.5) == [0.5]
-
-
-def test_the_grid_is_whole_where_it_fits_and_starts_inside_the_balls():
-    cells = tuning.coarse_grid(Tuning(coarse_trials=1000))
-    # 81 but those with gamma 0.8 in a ball of 0.25.
-    assert len(cells) == 72
-    assert len({tuple(cell.items()) for cell in cells}) == 72
-    outside = [c for c in cells if c["max_norm"] == 0.25]
-    assert {c["init_magnitude"] for c in outside} == {0.0, 0.4}
-
-
-@pytest.mark.parametrize("count", [3, 9, 12, 24])
-def test_a_part_of_the_grid_is_spread_over_all_of_its_values(count):
-    cells = tuning.coarse_grid(Tuning(coarse_trials=count))
-    assert cells == tuning.coarse_grid(Tuning(coarse_trials=count))
-    assert len(cells) == count
-    for name in tuning.NAMES:
-        taken = collections.Counter(cell[name] for cell in cells)
-        assert len(taken) == 3
-        # A little apart, for there are no cells with a start outside.
-        assert max(taken.values()) - min(taken.values()) <= 1 + count // 8
-    if count >= 9:
-        pairs = {(c["step_size"], c["steps"]) for c in cells}
-        assert len(pairs) == 9
-
-
-def test_the_fine_bounds_are_the_neighbours_in_the_grid():
-    best = {
-        "init_magnitude": 0.4,
-        "step_size": 0.01,
-        "max_norm": 0.25,
-        "steps": 4,
-    }
-    assert tuning.fine_bounds(Tuning(), best) == {
-        "init_magnitude": (0.0, 0.8),
-        "step_size": (0.01, 0.0447214),
-        # Not 0, which is no limit.
-        "max_norm": (0.125, 0.5),
-        "steps": (3, 4),
-    }
-    best["max_norm"] = 0.0
-    assert tuning.fine_bounds(Tuning(), best)["max_norm"] == (0.0, 0.0)
-    fixed = Tuning(step_size=(0.05, 0.05))
-    best["step_size"] = 0.05
-    assert tuning.fine_bounds(fixed, best)["step_size"] == (0.05, 0.05)
+    return searches.search(
+        tiny_run.dataset(), settings, tuned, folder, **options
+    )
 
 
 @pytest.mark.parametrize("fine_search", ["bayesian", "hyperband"])
 def test_a_grid_then_a_finer_search_around_its_best_cell(
-    fine_search, trainer, tmp_path, capsys
+    fine_search, trainer, tmp_path, caplog
 ):
+    caplog.set_level("INFO", "tfadv")
     trained = trainer()
     tuned = Tuning(coarse_trials=9, fine_search=fine_search, fine_trials=2)
-    trials = search(tmp_path / "out", tuned, train_flags=json.dumps)
-    assert len(trials) == len(trained.calls) == 11
-    coarse, fine = trials[:9], trials[9:]
-    assert [t["values"] for t in coarse] == tuning.coarse_grid(tuned)
+    found = search(tmp_path / "out", tuned, flags="--plugin=mine\n")
+    assert len(found) == len(trained.calls) == 11
+    coarse, fine = found[:9], found[9:]
+    assert [t["values"] for t in coarse] == space.coarse_grid(tuned)
     assert {t["stage"] for t in coarse} == {"coarse"}
     assert {t["stage"] for t in fine} == {"fine"}
     around = max(coarse, key=lambda trial: trial["objective"])
-    bounds = tuning.fine_bounds(tuned, around["values"])
+    bounds = space.fine_bounds(tuned, around["values"])
     for trial in fine:
         for name, (low, high) in bounds.items():
             assert low <= trial["values"][name] <= high, (name, trial)
-    best = search_folder.best_trial(trials)
+    best = search_folder.best_trial(found)
     assert best["full"]
     out = tmp_path / "out"
-    assert json.loads((out / "best.cfg").read_text()) == {
-        f"adv_{name}": value for name, value in best["values"].items()
-    }
+    lines = (out / "best.cfg").read_text().splitlines()
+    assert {
+        "--plugin=mine",
+        "--epochs=3",
+        "--backup_seconds=60.0",
+        *(f"--adv_{name}={value}" for name, value in best["values"].items()),
+    } <= set(lines)
     lines = (out / "trials.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == trials
-    rows = (out / "trials.md").read_text().splitlines()[4:]
+    assert [json.loads(line) for line in lines] == found
+    rows = (out / "trials.md").read_text().splitlines()[2:]
     assert len(rows) == 11
     assert rows[best["trial"] - 1].startswith(f"| {best['trial']} (best) ")
     assert (out / "trials.png").read_bytes().startswith(b"\x89PNG")
-    told = capsys.readouterr().out
-    assert "trial 1 of 11 (coarse; init_magnitude 0, " in told
-    assert f"; best so far {best['objective']:.4f}" in told
+    assert "trial 1 of 11 (coarse; init_magnitude 0, " in caplog.text
+    assert f"; best so far {best['objective']:.4f}" in caplog.text
     # The disk holds one trial's weights, but all results.
     kept = [path.parent for path in out.glob("trials/*/model.weights.h5")]
     assert kept == [out / best["run_dir"]]
@@ -186,17 +130,17 @@ def test_nothing_is_tried_twice_where_there_is_nothing_else(
     fine_search, trainer, tmp_path
 ):
     trainer()
-    tuned = Tuning((0.1, 0.1), (0.05, 0.05), (0.0, 0.0), (2, 4), 9, fine_search)
-    trials = search(tmp_path / "out", tuned)
-    assert [trial["values"]["steps"] for trial in trials] == [2, 3, 4]
+    tuned = Tuning((0.1,), (0.05,), (0.0,), (2, 4), 9, fine_search)
+    found = search(tmp_path / "out", tuned)
+    assert [trial["values"]["steps"] for trial in found] == [2, 3, 4]
 
 
 @pytest.mark.slow
 def test_the_gaussian_process_finds_better_than_the_grid(trainer, tmp_path):
     trainer()
-    trials = search(tmp_path / "out", Tuning(coarse_trials=12, fine_trials=14))
-    best = max(trial["objective"] for trial in trials)
-    assert best > max(trial["objective"] for trial in trials[:12])
+    found = search(tmp_path / "out", Tuning(coarse_trials=12, fine_trials=14))
+    best = max(trial["objective"] for trial in found)
+    assert best > max(trial["objective"] for trial in found[:12])
     # The stub's best is 0.9; chance within the bounds gives 0.84.
     assert best > 0.89
 
@@ -206,28 +150,28 @@ def test_the_gaussian_process_learns_from_what_lies_within_its_bounds(
 ):
     seen = []
 
-    def populate(oracle, trial_id):
-        seen.append([t.hyperparameters.values for t in oracle.trials.values()])
-        return oracle._random_populate_space()
+    def populate(self, trial_id):
+        seen.append([t.hyperparameters.values for t in self.trials.values()])
+        return self._random_populate_space()
 
     monkeypatch.setattr(
-        tuning.keras_tuner.oracles.BayesianOptimizationOracle,
+        oracle.keras_tuner.oracles.BayesianOptimizationOracle,
         "populate_space",
         populate,
     )
     trainer()
     tuned = Tuning(coarse_trials=24, fine_trials=3)
     found = search(tmp_path / "out", tuned)
-    trials = [trial["values"] for trial in found]
+    values = [trial["values"] for trial in found]
     best = search_folder.best_trial(found[:24])
-    bounds = tuning.fine_bounds(tuned, best["values"])
+    bounds = space.fine_bounds(tuned, best["values"])
     inside = [
         cell
-        for cell in trials[:24]
+        for cell in values[:24]
         if all(low <= cell[n] <= high for n, (low, high) in bounds.items())
     ]
     assert 1 < len(inside) < 24
-    assert seen == [inside + trials[24:end] for end in (24, 25, 26)]
+    assert seen == [inside + values[24:end] for end in (24, 25, 26)]
 
 
 def test_hyperband_trains_longer_what_was_good_when_trained_for_less(
@@ -235,18 +179,17 @@ def test_hyperband_trains_longer_what_was_good_when_trained_for_less(
 ):
     trained = trainer()
     tuned = Tuning(coarse_trials=1, fine_search="hyperband", fine_trials=13)
-    trials = search(
+    found = search(
         tmp_path / "out",
         tuned,
-        dataclasses.replace(SETTINGS, max_steps=20),
-        train_flags=json.dumps,
+        tiny_run.changed(SETTINGS, max_steps=20),
     )
-    updates = [trial["updates"] for trial in trials]
+    updates = [trial["updates"] for trial in found]
     # A ninth, a third and all of 20.
     assert sorted(updates) == [3] * 9 + [7] * 3 + [20] * 2
     by_length = {
         length: sorted(
-            (t for t in trials[1:] if t["updates"] == length),
+            (t for t in found[1:] if t["updates"] == length),
             key=lambda trial: -trial["objective"],
         )
         for length in (3, 7, 20)
@@ -254,21 +197,12 @@ def test_hyperband_trains_longer_what_was_good_when_trained_for_less(
     values = {n: [t["values"] for t in of] for n, of in by_length.items()}
     assert all(v in values[3][:3] for v in values[7])
     assert values[20] == values[7][:1]
-    assert search_folder.best_trial(trials)["updates"] == 20
-    assert [settings.max_steps for settings in trained.calls] == updates
+    assert search_folder.best_trial(found)["updates"] == 20
+    trained_for = [call.optimization.max_steps for call in trained.calls]
+    assert trained_for == updates
     # A short trial's flags.cfg says that it is short.
-    assert [
-        json.loads(flags).get("max_steps", 20) for flags in trained.flags
-    ] == updates
-
-
-def test_a_random_start_outside_of_the_ball_is_taken_back():
-    values = {"init_magnitude": 0.8, "max_norm": 0.1234567, "steps": 3}
-    found = tuning._feasible(values)
-    assert found["max_norm"] == 0.123457
-    assert 0.2138 < found["init_magnitude"] < 3**0.5 * 0.123457
-    values = {"init_magnitude": 0.8, "max_norm": 0.0, "steps": 3}
-    assert tuning._feasible(values) == values
+    for flags, count in zip(trained.flags, updates, strict=True):
+        assert f"--max_steps={count}\n" in flags
 
 
 @pytest.mark.slow
@@ -289,17 +223,17 @@ def test_it_goes_on_wherever_it_was_ended(
         write(path, text)
 
     monkeypatch.setattr(files, "write_text", write_until)
-    monkeypatch.setattr(search_folder, "write", lambda folder, trials: None)
+    monkeypatch.setattr(table, "write", lambda folder, trials: None)
     for kill_at in range(1, 1000):
         folder, count = tmp_path / f"{kill_at}", kill_at
         trained.calls.clear()
         lost = None
         try:
-            trials = search(folder, tuned)
+            found = search(folder, tuned)
         except Killed as killed:
             lost, count = pathlib.Path(killed.args[0]), 0
-            trials = search(folder, tuned)
-        assert [t["values"] for t in trials] == [t["values"] for t in whole]
+            found = search(folder, tuned)
+        assert [t["values"] for t in found] == [t["values"] for t in whole]
         repeated = lost is not None and lost.name == search_folder.MEASURED
         assert len(trained.calls) == 4 + repeated, (kill_at, lost)
         assert (folder / "best.cfg").exists()
@@ -318,16 +252,14 @@ def test_a_trial_that_was_ended_in_training_is_trained_again(trainer, tmp_path):
     with pytest.raises(Killed):
         search(tmp_path / "out")
     resumed = trainer()
-    trials = search(tmp_path / "out")
-    assert len(trials) == 6
+    found = search(tmp_path / "out")
+    assert len(found) == 6
     assert len(ended.calls) == 3
     assert len(resumed.calls) == 4
-    assert resumed.calls[0].adversary.get_config() == (
-        ended.calls[2].adversary.get_config()
-    )
+    assert resumed.calls[0].adversary == ended.calls[2].adversary
     # At the end there is nothing left to do.
     again = trainer()
-    assert search(tmp_path / "out") == trials
+    assert search(tmp_path / "out") == found
     assert not again.calls
 
 
@@ -335,7 +267,7 @@ def test_a_trial_that_was_ended_in_training_is_trained_again(trainer, tmp_path):
     ("error", "reason"),
     [
         (
-            NotFiniteLossError("the loss became nan in step 2"),
+            NotFiniteLossError("not-finite", "the loss became nan in step 2"),
             "the loss became nan",
         ),
         (MemoryError(), "out of memory (MemoryError)"),
@@ -346,43 +278,47 @@ def test_a_trial_that_was_ended_in_training_is_trained_again(trainer, tmp_path):
     ],
 )
 def test_failed_trials_are_told_and_the_search_goes_on(
-    error, reason, trainer, tmp_path, capsys
+    error, reason, trainer, tmp_path, capsys, caplog
 ):
+    caplog.set_level("INFO", "tfadv")
+
     def fail(call, adversary):
         # Four in a row: keras-tuner's own limit would be three.
         if call < 5:
             raise error
 
     trained = trainer(fail)
-    trials = search(
+    found = search(
         tmp_path / "out", dataclasses.replace(SMALL, coarse_trials=6)
     )
-    assert len(trained.calls) == len(trials) == 8
-    assert [t["status"] for t in trials] == ["failed"] * 4 + ["completed"] * 4
-    assert trials[0]["reason"].startswith(reason)
-    assert trials[0]["objective"] is None
-    rows = (tmp_path / "out" / "trials.md").read_text().splitlines()[4:]
+    assert len(trained.calls) == len(found) == 8
+    assert [t["status"] for t in found] == ["failed"] * 4 + ["completed"] * 4
+    assert found[0]["reason"].startswith(reason)
+    assert found[0]["objective"] is None
+    rows = (tmp_path / "out" / "trials.md").read_text().splitlines()[2:]
     assert f"failed: {reason}" in rows[0]
-    assert search_folder.best_trial(trials)["trial"] > 4
-    told = capsys.readouterr()
-    assert f"steps 2): failed: {reason}" in told.out
-    assert told.err == ""
+    assert search_folder.best_trial(found)["trial"] > 4
+    assert f"steps 2): failed: {reason}" in caplog.text
+    assert capsys.readouterr().err == ""
 
 
 def test_where_all_trials_fail_one_line_says_so(trainer, tmp_path):
     def fail(call, adversary):
-        raise NotFiniteLossError("the loss became inf in step 1")
+        raise NotFiniteLossError("not-finite", "the loss became inf in step 1")
 
     trained = trainer(fail)
-    with pytest.raises(InputError, match=r"all 4 trials failed.*became inf"):
+    with pytest.raises(InputError) as raised:
         search(tmp_path / "out")
+    assert raised.value.code == "all-trials-failed"
+    assert "became inf" in raised.value.problem
     assert len(trained.calls) == 4
     assert "became inf" in (tmp_path / "out" / "trials.md").read_text()
     assert not (tmp_path / "out" / "best.cfg").exists()
 
 
 @pytest.mark.parametrize(
-    "error", [InputError("there is no such encoder"), TypeError("a mistake")]
+    "error",
+    [InputError("no-such-encoder", "there is none"), TypeError("a mistake")],
 )
 def test_what_no_hyperparameter_could_mend_stops_the_search(
     error, trainer, tmp_path
@@ -391,8 +327,9 @@ def test_what_no_hyperparameter_could_mend_stops_the_search(
         raise error
 
     trained = trainer(fail)
-    with pytest.raises(type(error), match=str(error)):
+    with pytest.raises(type(error)) as raised:
         search(tmp_path / "out")
+    assert raised.value is error
     assert len(trained.calls) == 1
     # It is the user's to mend; then the search goes on.
     assert len(trainer().calls) == 0
@@ -400,20 +337,34 @@ def test_what_no_hyperparameter_could_mend_stops_the_search(
 
 
 def test_a_resumed_search_must_be_the_same(trainer, tmp_path):
+    """Though nothing but Python's arguments tells."""
+    out = tmp_path / "out"
     trained = trainer()
-    flags = "--fine_trials=2\n--tune_steps=2,4\n"
-    search(tmp_path / "out", flags=flags)
-    changed = "--fine_trials=3\n--tune_steps=2,4\n--seed=1\n"
+    search(out)
+    more = dataclasses.replace(SMALL, fine_trials=3)
+    seeded = tiny_run.changed(SETTINGS, seed=1)
+    for tuned, settings, paths in (
+        (more, SETTINGS, ["fine_trials"]),
+        (more, seeded, ["optimization.seed", "fine_trials"]),
+    ):
+        with pytest.raises(InputError) as raised:
+            search(out, tuned, settings)
+        assert raised.value.code == "another-search"
+        assert raised.value.argument == "output_dir"
+        assert re.findall("`([a-z_.]+)` is", raised.value.problem) == paths
     with pytest.raises(InputError) as raised:
-        search(tmp_path / "out", flags=changed)
-    assert (
-        "--fine_trials=3, where the search has --fine_trials=2; --seed=1, "
-        "where the search has no --seed"
-    ) in str(raised.value)
+        searches.search(tiny_run.dataset(test=0), SETTINGS, SMALL, out)
+    assert "texts" in raised.value.problem
     assert len(trained.calls) == 6
-    search(tmp_path / "out", flags=changed, overwrite=True)
-    assert len(trained.calls) == 12
-    assert (tmp_path / "out" / "search.cfg").read_text() == changed
+    # What is searched is no setting of the search's.
+    other = tiny_run.changed(SETTINGS, adversary=FreeLB(steps=9))
+    search(out, settings=other)
+    assert len(trained.calls) == 6
+    search(out, more, seeded, overwrite=True)
+    assert len(trained.calls) == 13
+    record = json.loads((out / "search.json").read_text())
+    assert record["tuning"]["fine_trials"] == 3
+    assert record["settings"]["optimization"]["seed"] == 1
 
 
 def test_a_folder_with_anything_else_is_refused(trainer, tmp_path):
@@ -422,11 +373,14 @@ def test_a_folder_with_anything_else_is_refused(trainer, tmp_path):
     run.mkdir()
     (run / "results.json").write_text("{}")
     (tmp_path / "file").write_text("")
-    for overwrite in (False, True):
-        with pytest.raises(InputError, match=r"in use, it holds results\.json"):
-            search(run, overwrite=overwrite)
-        with pytest.raises(InputError, match="found a file"):
-            search(tmp_path / "file", overwrite=overwrite)
+    for folder, code in (
+        (run, "other-files"),
+        (run / "results.json", "not-a-folder"),
+    ):
+        for overwrite in (False, True):
+            with pytest.raises(InputError) as raised:
+                search(folder, overwrite=overwrite)
+            assert raised.value.code == code
     assert not trained.calls
     assert (run / "results.json").read_text() == "{}"
 
@@ -435,38 +389,56 @@ def test_a_search_that_cannot_be_is_refused_at_once(
     trainer, tmp_path, monkeypatch
 ):
     trained = trainer()
-    with pytest.raises(InputError, match="tiny has no dev split"):
-        tuning.search(
-            tiny_run.dataset(dev=0), SETTINGS, SMALL, tmp_path / "out"
-        )
-    with pytest.raises(InputError, match="nothing to tune"):
-        search(tmp_path / "out", settings=Settings(method="baseline"))
-    outside = Tuning(init_magnitude=(0.8, 0.8), max_norm=(0.1, 0.2))
-    with pytest.raises(InputError, match="every random start"):
-        search(tmp_path / "out", outside)
+    out = tmp_path / "out"
     hyperband = Tuning(fine_search="hyperband")
     # 27 updates; CARL starts after 9, the short trials have 3.
-    carl = dataclasses.replace(SETTINGS, method="carl")
-    with pytest.raises(InputError, match=r"ninth.*the run has 3 updates"):
-        search(tmp_path / "out", hyperband, carl)
+    carl = tiny_run.changed(SETTINGS, method="carl")
+    plain = tiny_run.changed(SETTINGS, method="baseline")
+    for dataset, tuned, settings, code in (
+        (tiny_run.dataset(dev=0), SMALL, SETTINGS, "no-dev-split"),
+        (tiny_run.dataset(), SMALL, plain, "nothing-to-tune"),
+        (tiny_run.dataset(), hyperband, carl, "starts-after-the-end"),
+    ):
+        with pytest.raises(InputError) as raised:
+            searches.search(dataset, settings, tuned, out)
+        assert raised.value.code == code
+    assert "ninth" in raised.value.problem
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
-    with pytest.raises(InputError, match="lacks KERASTUNER_ORACLE_IP and"):
-        search(tmp_path / "out")
+    with pytest.raises(InputError) as raised:
+        search(out)
+    assert raised.value.code == "incomplete-environment"
+    assert "lacks KERASTUNER_ORACLE_IP and" in raised.value.problem
     assert not trained.calls
+    assert not out.exists()
+
+
+def test_an_encoder_is_checked_without_its_weights(tmp_path):
+    folder = tiny_run.encoder_folder(tmp_path)
+    (folder / "model.safetensors").write_bytes(b"never read")
+    good = tiny_run.settings(folder, max_length=24)
+    searches._check_encoder(good.encoder)
+    long = tiny_run.settings(folder, max_length=25)
+    with pytest.raises(InputError) as raised:
+        search(tmp_path / "out", settings=long)
+    assert raised.value.code == "max-length-too-large"
+    (folder / "vocab.txt").write_text("\n".join([*tiny_run.PIECES, "more"]))
+    with pytest.raises(InputError) as raised:
+        search(tmp_path / "out", settings=good)
+    assert raised.value.code == "vocabulary-too-large"
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_left_of_a_deleted_search_is_not_resumed(trainer, tmp_path):
     trained = trainer()
     search(tmp_path / "out")
-    (tmp_path / "out" / "search.cfg").unlink()
+    (tmp_path / "out" / "search.json").unlink()
     search(tmp_path / "out")
     assert len(trained.calls) == 12
 
 
 def test_the_largest_seed_is_a_seed(trainer, tmp_path):
     trainer()
-    settings = dataclasses.replace(SETTINGS, seed=2**32 - 1)
+    settings = tiny_run.changed(SETTINGS, seed=2**32 - 1)
     tuned = Tuning(coarse_trials=1, fine_trials=1)
     assert len(search(tmp_path / "out", tuned, settings)) == 2
 
@@ -480,8 +452,10 @@ def test_a_chief_needs_a_free_port(trainer, tmp_path, monkeypatch):
         monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
         port = str(used.getsockname()[1])
         monkeypatch.setenv("KERASTUNER_ORACLE_PORT", port)
-        with pytest.raises(InputError, match=f"listen at 127.0.0.1:{port}"):
+        with pytest.raises(InputError) as raised:
             search(tmp_path / "out")
+    assert raised.value.code == "no-address"
+    assert f"127.0.0.1:{port}" in raised.value.problem
 
 
 @pytest.mark.parametrize(
@@ -497,275 +471,26 @@ def test_objectives(objective, expected, monkeypatch, tmp_path):
         assert list(examples.texts) == tiny_run.dataset().dev.texts[:7]
         assert len(examples.labels) == 7
         assert epsilons == [0.3]
-        assert attack == {"steps": 5}
+        assert attack["steps"] == 5
         return {"epsilons": [{"accuracy": 0.25}]}, None
 
-    monkeypatch.setattr(tuning.training, "train", train)
-    monkeypatch.setattr(tuning.run_folder, "load", lambda folder: folder)
-    monkeypatch.setattr(tuning.robustness, "measure", measure)
+    monkeypatch.setattr(trials.loop, "train", train)
+    monkeypatch.setattr(trials.opening, "load", lambda folder: folder)
+    monkeypatch.setattr(trials.measure, "measure", measure)
+    monkeypatch.setattr(searches, "_check_encoder", lambda settings: None)
+    only_mix = {"attack_share": 0.2} if objective == "mix" else {}
+    attacked = {} if objective == "dev_accuracy" else {"epsilon": 0.3}
     [trial] = search(
         tmp_path / "out",
         Tuning(
             coarse_trials=1,
             fine_trials=0,
             objective=objective,
-            attack_share=0.2,
-            epsilon=0.3,
-            attack={"steps": 5},
-            max_examples=7,
+            attack=AttackSettings(steps=5, max_examples=7),
+            **only_mix,
+            **attacked,
         ),
     )
     assert trial["objective"] == pytest.approx(expected)
     attacked = None if objective == "dev_accuracy" else 0.25
     assert trial["attacked_accuracy"] == attacked
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder with an encoder and a dataset in files."""
-    folder = tmp_path_factory.mktemp("data")
-    tiny_run.write_all(folder)
-    return folder
-
-
-def start(tool, *flags, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", tool, *map(str, flags)],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def call(tool, *flags, **environment):
-    process = start(tool, *flags, **environment)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def train_flags(data):
-    return [
-        f"--train_file={data}/train.csv",
-        f"--dev_file={data}/dev.csv",
-        f"--test_file={data}/test.csv",
-        f"--encoder={data}/encoder",
-        "--max_length=16",
-        "--epochs=2",
-        "--learning_rate=0.02",
-    ]
-
-
-BAD_INPUT = {
-    "no output": ([], "--output_dir"),
-    "bounds upside down": (["--tune_step_size=0.2,0.1"], "--tune_step_size="),
-    "alpha zero": (["--tune_step_size=0,0.1"], "--tune_step_size="),
-    "three bounds": (["--tune_max_norm=0,1,2"], "--tune_max_norm="),
-    "no bound": (["--tune_max_norm="], "--tune_max_norm="),
-    "NaN": (["--tune_init_magnitude=0,nan"], "--tune_init_magnitude="),
-    "half a pass": (["--tune_steps=2,2.5"], "--tune_steps="),
-    "no trials": (["--coarse_trials=0"], "--coarse_trials=0"),
-    "share above 1": (
-        ["--tune_objective=mix", "--tune_attack_share=1.5"],
-        "--tune_attack_share=1.5",
-    ),
-    "nothing to tune": (["--method=baseline"], "--method=baseline"),
-    "all starts outside": (
-        ["--tune_init_magnitude=0.5,0.8", "--tune_max_norm=0.1,0.2"],
-        "tune_init_magnitude=['0.5', '0.8'], tune_max_norm=['0.1', '0.2']: "
-        "clash",
-    ),
-    "share of nothing": (
-        ["--tune_objective=attacked_accuracy", "--tune_attack_share=0.2"],
-        "tune_objective=attacked_accuracy, tune_attack_share=0.2: clash",
-    ),
-    "attack of nothing": (
-        ["--tune_epsilon=0.3"],
-        "tune_objective=dev_accuracy, tune_epsilon=0.3: clash",
-    ),
-    "folder in use": (["--output_dir={data}"], "in use, it holds dev.csv"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_line_and_code_2(data, tmp_path, case):
-    # A TensorFlow that cannot be imported comes first on the path.
-    (tmp_path / "tensorflow.py").write_text("raise RuntimeError")
-    arguments, message = BAD_INPUT[case]
-    out = [f"--output_dir={tmp_path}/out"] if arguments else []
-    code, _, err = call(
-        "tools.tune",
-        *train_flags(data),
-        *out,
-        *(argument.format(data=data) for argument in arguments),
-        PYTHONPATH=str(tmp_path),
-    )
-    assert code == 2, err
-    assert err.count("\n") == 1, err
-    assert err.startswith("error: ")
-    assert message in err
-    assert not (tmp_path / "out").exists()
-
-
-def trained(out):
-    """Numbers of the trials that a process tells it has ended."""
-    return [
-        int(line.split()[1])
-        for line in out.splitlines()
-        if line.startswith("trial ")
-    ]
-
-
-def results_times(folder):
-    return {
-        path: path.stat().st_mtime_ns
-        for path in folder.glob("trials/*/results.json")
-        if (
-            folder / "search" / f"trial_{path.parent.name}" / "measured.json"
-        ).exists()
-    }
-
-
-def wait_for(condition, process, seconds=200):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
-def test_a_real_search_and_the_run_that_its_flagfile_describes(data):
-    out = data / "search"
-    code, told, err = call(
-        "tools.tune",
-        *train_flags(data),
-        f"--output_dir={out}",
-        "--coarse_trials=1",
-        "--fine_trials=1",
-        "--tune_max_norm=0",
-        "--tune_objective=mix",
-        "--tune_epsilon=0.5",
-        "--attack_steps=2",
-        "--max_examples=10",
-    )
-    assert code == 0, err
-    assert trained(told) == [1, 2]
-    trials = [
-        json.loads(line)
-        for line in (out / "trials.jsonl").read_text().splitlines()
-    ]
-    best = search_folder.best_trial(trials)
-    assert best["dev_accuracy"] > best["attacked_accuracy"]
-    assert (out / "trials.md").read_text() in told
-    for trial in trials:
-        folder = out / trial["run_dir"]
-        results = json.loads((folder / "results.json").read_text())
-        assert results["dev_accuracy"] == trial["dev_accuracy"]
-        assert results["test_accuracy"] is None
-        text = (folder / "flags.cfg").read_text()
-        assert f"--adv_step_size={trial['values']['step_size']}\n" in text
-        assert (folder / "model.weights.h5").exists() == (trial == best)
-    text = (out / "best.cfg").read_text()
-    for word in ("tune_", "coarse", "fine_", "attack", "max_examples", "_dir"):
-        assert word not in text
-    code, told, err = call(
-        "tools.train",
-        f"--flagfile={out}/best.cfg",
-        f"--output_dir={data}/best",
-    )
-    assert code == 0, err
-    results = json.loads((data / "best" / "results.json").read_text())
-    assert results["dev_accuracy"] == best["dev_accuracy"]
-    assert results["test_accuracy"] is not None
-    run = json.loads((data / "best" / "run.json").read_text())
-    assert best["values"].items() <= run["adversary"].items()
-
-
-@pytest.mark.slow
-def test_a_killed_search_goes_on_with_the_same_command(data):
-    out = data / "killed"
-    command = [
-        "tools.tune",
-        *train_flags(data),
-        f"--output_dir={out}",
-        "--coarse_trials=3",
-        "--fine_trials=2",
-    ]
-    process = start(*command)
-    wait_for(lambda: (out / "trials" / "2" / "run.json").exists(), process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    before = results_times(out)
-    assert len(before) == 2
-    code, told, err = call(*command)
-    assert code == 0, err
-    assert trained(told) == [3, 4, 5]
-    after = results_times(out)
-    assert len(after) == 5
-    assert {path: after[path] for path in before} == before
-    code, told, err = call(*command, "--fine_trials=3")
-    assert code == 2
-    assert err.count("\n") == 1, err
-    assert "--fine_trials=3, where the search has --fine_trials=2" in err
-
-
-@pytest.mark.slow
-def test_workers_share_a_search_and_a_killed_one_comes_back(data):
-    out = data / "shared"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def process(name):
-        return start(
-            "tools.tune",
-            *train_flags(data),
-            f"--output_dir={out}",
-            "--coarse_trials=4",
-            "--fine_trials=4",
-            KERASTUNER_TUNER_ID=name,
-            KERASTUNER_ORACLE_IP="127.0.0.1",
-            KERASTUNER_ORACLE_PORT=str(port),
-        )
-
-    def ongoing():
-        path = out / "search" / "oracle.json"
-        if not path.exists():
-            return {}
-        return json.loads(path.read_text())["ongoing_trials"]
-
-    # Workers may come before their chief.
-    killed = process("worker_2")
-    time.sleep(2)
-    chief = process("chief")
-
-    def is_training():
-        number = ongoing().get("worker_2")
-        return number and (out / "trials" / number / "run.json").exists()
-
-    wait_for(is_training, killed)
-    killed.send_signal(signal.SIGKILL)
-    before, _ = killed.communicate()
-    workers = [process("worker_1"), process("worker_2")]
-    told = [worker.communicate(timeout=400) for worker in workers]
-    chief_out, chief_err = chief.communicate(timeout=100)
-    assert chief.returncode == 0, chief_err
-    numbers = trained(before)
-    for worker, (text, err) in zip(workers, told, strict=True):
-        assert worker.returncode == 0, err
-        assert "the chief writes its results" in text
-        assert trained(text)
-        numbers += trained(text)
-    # Every trial was trained to its end once, in all.
-    assert sorted(numbers) == list(range(1, 9))
-    assert not trained(chief_out)
-    assert (out / "trials.md").read_text() in chief_out
-    trials = search_folder.read_trials(out)
-    assert [t["stage"] for t in trials] == ["coarse"] * 4 + ["fine"] * 4
-    best = search_folder.best_trial(trials)
-    step_size = best["values"]["step_size"]
-    text = (out / "best.cfg").read_text()
-    assert f"--adv_step_size={step_size}\n" in text
-    kept = list(out.glob("trials/*/model.weights.h5"))
-    assert kept == [out / best["run_dir"] / "model.weights.h5"]

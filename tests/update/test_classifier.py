@@ -11,7 +11,7 @@ from tfadv.adversaries.freelb import FreeLB
 from tfadv.data import batching
 from tfadv.errors import InputError
 from tfadv.update.classifier import AdversarialClassifier
-from tfadv.update.passes import PassStatistics
+from tfadv.update.pass_statistics import PassStatistics
 
 # Zeros to start from, so that nothing is random but what a test makes so.
 SETTINGS = {"steps": 3, "step_size": 0.3, "max_norm": 0.5}

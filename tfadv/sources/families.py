@@ -261,3 +261,36 @@ def masked_lm_head(checkpoint: Checkpoint) -> dict | None:
     if not all(name in tensors for name in names.values()):
         return None
     return {key: tensors.read(name).T for key, name in names.items()}
+
+
+def limits(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Reads how many tokens, and pieces, an encoder can tell apart.
+
+    Args:
+        checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
+
+    Returns:
+        Two ints: the most tokens of a text, and the vocabulary's size.
+
+    Raises:
+        InputError: the family is not supported, or the config lacks them.
+    """
+    family = family_of(checkpoint)
+    names = ("max_sequence_length", "vocabulary_size")
+    try:
+        if checkpoint.is_keras_hub:
+            sizes = checkpoint.config_json["config"]
+            positions, rows = (int(sizes[name]) for name in names)
+        else:
+            positions, rows = (
+                int(getattr(checkpoint.config, family.sizes[name]))
+                for name in names
+            )
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise checkpoint.error(
+            "bad-config",
+            f"expected the sizes of an encoder in {checkpoint.folder} "
+            f"({type(error).__name__}: {error})",
+            "copy it anew from where the encoder comes from",
+        ) from error
+    return positions, rows

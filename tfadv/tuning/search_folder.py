@@ -1,6 +1,5 @@
 """The folder of a search: what it holds, whose it is, which trial is best."""
 
-import json
 import os
 import pathlib
 
@@ -24,10 +23,9 @@ _ENVIRONMENT = (
     "KERASTUNER_ORACLE_IP",
     "KERASTUNER_ORACLE_PORT",
 )
-_STAGES = {"coarse": ("#888888", "o"), "fine": ("#0072b2", "^")}
 
 
-def role():
+def role() -> str:
     """Tells what this process is in its search, by keras-tuner's environment.
 
     Returns:
@@ -49,7 +47,7 @@ def role():
     return "chief" if "chief" in os.environ[_ENVIRONMENT[0]] else "worker"
 
 
-def check_output(folder, identity, overwrite):
+def check_output(folder: str | pathlib.Path, identity: dict, overwrite: bool):
     """Refuses an output folder that does not hold this very search.
 
     Args:
@@ -65,7 +63,7 @@ def check_output(folder, identity, overwrite):
         check_same(folder, identity)
 
 
-def check_same(folder, identity):
+def check_same(folder: str | pathlib.Path, identity: dict):
     """Refuses to go on with another search than what was begun.
 
     Args:
@@ -80,7 +78,7 @@ def check_same(folder, identity):
         record.check_same(identity, files.read_json(path), folder, "search")
 
 
-def claim(folder, identity, overwrite):
+def claim(folder: str | pathlib.Path, identity: dict, overwrite: bool):
     """Makes the folder this search's, and empty if it is to begin anew.
 
     Args:
@@ -97,7 +95,7 @@ def claim(folder, identity, overwrite):
         files.write_json(folder / RECORD, identity)
 
 
-def read_trials(folder):
+def read_trials(folder: str | pathlib.Path) -> list[dict]:
     """Reads what the ended trials have measured.
 
     Args:
@@ -107,11 +105,10 @@ def read_trials(folder):
         List of dicts, in the order of the trials.
     """
     paths = (pathlib.Path(folder) / PROJECT).glob(f"trial_*/{MEASURED}")
-    trials = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return sorted(trials, key=lambda trial: trial["trial"])
+    return sorted(map(files.read_json, paths), key=lambda trial: trial["trial"])
 
 
-def best_trial(trials):
+def best_trial(trials: list[dict]) -> dict | None:
     """Finds the trial of full length with the highest objective.
 
     Args:
@@ -131,7 +128,7 @@ def best_trial(trials):
     )
 
 
-def drop_weights(folder):
+def drop_weights(folder: str | pathlib.Path):
     """Deletes the weights of all ended trials but the best one's."""
     trials = read_trials(folder)
     best = best_trial(trials)
@@ -139,115 +136,3 @@ def drop_weights(folder):
         if trial is not best:
             run = pathlib.Path(folder) / trial["run_dir"]
             (run / run_folder.WEIGHTS).unlink(missing_ok=True)
-
-
-def write(folder, trials):
-    """Writes the trials as JSON Lines, as a table and as a picture.
-
-    Args:
-        folder: path of the search's folder.
-        trials: list of dicts, as `read_trials` returns it.
-    """
-    folder = pathlib.Path(folder)
-    files.write_lines(folder / LINES, trials)
-    files.write_text(folder / TABLE, table(trials) + "\n")
-    picture(trials).savefig(folder / PICTURE, dpi=150, facecolor="white")
-
-
-def table(trials):
-    """Lays out the trials as a Markdown table, a row a trial.
-
-    Args:
-        trials: list of dicts, as `read_trials` returns it.
-
-    Returns:
-        string.
-    """
-    from tfadv.report.tables import Table
-
-    best = best_trial(trials)
-    names = list(trials[0]["values"])
-    rows = []
-    for trial in trials:
-        status = trial["status"]
-        if trial["reason"]:
-            status += f": {trial['reason'].replace('|', '/')}"
-        rows.append(
-            [
-                f"{trial['trial']}{' (best)' if trial is best else ''}",
-                trial["stage"],
-                *(f"{trial['values'][name]:g}" for name in names),
-                _cell(trial["updates"], "d"),
-                _cell(trial["dev_accuracy"], ".1%"),
-                _cell(trial["attacked_accuracy"], ".1%"),
-                _cell(trial["objective"], ".4f"),
-                status,
-                f"{trial['seconds']:.0f}",
-            ]
-        )
-    header = [
-        "trial",
-        "stage",
-        *names,
-        "updates",
-        "dev accuracy",
-        "attacked accuracy",
-        "objective",
-        "status",
-        "seconds",
-    ]
-    return Table("Trials", header, rows).markdown().rstrip()
-
-
-def picture(trials):
-    """Draws the objective against each hyperparameter, and its best so far.
-
-    Args:
-        trials: list of dicts, as `read_trials` returns it.
-
-    Returns:
-        `matplotlib.figure.Figure`.
-    """
-    import matplotlib.figure
-
-    names = list(trials[0]["values"])
-    figure = matplotlib.figure.Figure(
-        figsize=(3 * (len(names) + 1), 3), layout="constrained"
-    )
-    *panels, growth = figure.subplots(1, len(names) + 1)
-    completed = [t for t in trials if t["status"] == "completed"]
-    for name, axes in zip(names, panels, strict=True):
-        for stage, (color, marker) in _STAGES.items():
-            for full in (True, False):
-                shown = [
-                    t
-                    for t in completed
-                    if t["stage"] == stage and t["full"] is full
-                ]
-                axes.scatter(
-                    [t["values"][name] for t in shown],
-                    [t["objective"] for t in shown],
-                    edgecolors=color,
-                    facecolors=color if full else "none",
-                    marker=marker,
-                    label=(stage if full else f"{stage}, fewer updates")
-                    if shown
-                    else None,
-                )
-        axes.set_xlabel(name)
-    panels[0].set_ylabel("objective")
-    if completed:
-        panels[0].legend()
-    numbers, values = [], []
-    for trial in completed:
-        if trial["full"]:
-            numbers.append(trial["trial"])
-            values.append(max([trial["objective"], *values[-1:]]))
-    growth.step(numbers, values, where="post", color=_STAGES["fine"][0])
-    growth.set_xlabel("trial")
-    growth.set_title("best objective so far")
-    return figure
-
-
-def _cell(value, form):
-    return "-" if value is None else format(value, form)

@@ -6,12 +6,8 @@ import tensorflow as tf
 from tfadv import replicas
 from tfadv.adversaries.freelb import FreeLB
 from tfadv.errors import InputError
-from tfadv.update.passes import (
-    Passes,
-    PassStatistics,
-    unscale_for_replicas,
-    without,
-)
+from tfadv.update.pass_statistics import PassStatistics
+from tfadv.update.passes import Passes, unscale_for_replicas, without
 from tfadv.update.slices import Slices
 
 # Keras' default way to reduce the losses of a batch.
@@ -41,23 +37,28 @@ class AdversarialClassifier(keras.Model):
     Built and compiled in the scope of a `tf.distribute` strategy, it trains
     on several devices as on one: a batch need not split evenly, and losses,
     gradients, metrics and memories are those of the whole batch. Dropout
-    masks are drawn on each device. The loss must be a mean over the examples;
-    so should metrics be, for what they count `evaluate` counts once a device.
+    masks are drawn on each device. The loss must be a mean over the examples.
+    Metrics should be means, too: `evaluate` adds up what they count over the
+    devices.
 
-    With `accumulation_steps` an update takes the memory of a slice of its
-    batch, and is the same but for the dropout masks. The loss must be a mean
-    here, too.
+    With `accumulation_steps` an update takes only the memory of a slice of its
+    batch, and its result is the same except for the dropout masks. Here, too,
+    the loss must be a mean.
 
     Args:
         encoder: `tfadv.Encoder`.
         num_classes: int. Number of classes.
         adversary: `tfadv.FreeLB`, or `None` for plain training.
-        objectives: list of `tfadv.objectives.objective.Objective`: what is
-            learned from the adversary beside its class.
+        objectives: list of `tfadv.Objective`: auxiliary losses on the
+            adversarial examples.
         dropout: float. Dropout probability before the dense layer.
         accumulation_steps: int. In how many slices, one after another, the
             gradients of a batch are computed.
         **kwargs: passed to `keras.Model`, like `name`.
+
+    Raises:
+        InputError: a value is out of its range, or the objectives have no
+            adversary or equal names.
 
     Call arguments:
         inputs: dict of int32 tensors of shape `[batch, tokens]`: `token_ids`,
@@ -92,12 +93,12 @@ class AdversarialClassifier(keras.Model):
     def __init__(
         self,
         encoder,
-        num_classes,
-        adversary=None,
+        num_classes: int,
+        adversary: FreeLB | None = None,
         objectives=(),
         *,
-        dropout=0.1,
-        accumulation_steps=1,
+        dropout: float = 0.1,
+        accumulation_steps: int = 1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -182,15 +183,14 @@ class AdversarialClassifier(keras.Model):
         batch = (x, y, weights)
         step = None
         with replicas.own_seeds(self.seed_states()):
-            if self.adversary is None:
-                if self.accumulation_steps > 1:
-                    found = Slices(self, *batch, share).plain_gradients()
-                else:
-                    found = self.plain_gradients(*batch)
-                gradients, y_pred, loss = found
-            else:
+            if self.adversary is not None:
                 step = self.adversarial_gradients(*batch, share)
                 gradients, y_pred, loss = step.gradients, step.logits, step.loss
+            elif self.accumulation_steps > 1:
+                slices = Slices(self, *batch, share)
+                gradients, y_pred, loss = slices.plain_gradients()
+            else:
+                gradients, y_pred, loss = self.plain_gradients(*batch)
         self.optimizer.apply_gradients(
             replicas.summed_gradients(gradients, self.optimizer)
         )
@@ -354,8 +354,11 @@ class AdversarialClassifier(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Builds what Keras builds, from the first replica's batch alone.
 
-        Keras averages the replicas' batches to learn their shapes, which
-        fails where a batch does not split evenly.
+        Keras averages the replicas' batches to learn their shapes. This fails
+        where a batch does not split evenly, and on several machines always.
+
+        Reference:
+         - [Keras issue 20585](https://github.com/keras-team/keras/issues/20585)
         """
         strategy = self.distribute_strategy
         if iterator is not None and strategy.num_replicas_in_sync > 1:

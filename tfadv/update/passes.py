@@ -3,16 +3,14 @@
 import functools
 import typing
 
-import keras
 import tensorflow as tf
 
 from tfadv import replicas
-from tfadv.adversaries import perturbation
-from tfadv.objectives.objective import weighted_mean
+from tfadv.update.pass_statistics import PassStatistics, row
 
 
 class AdversarialStep(typing.NamedTuple):
-    """What the passes over one batch have found.
+    """The results of the passes over one batch.
 
     Args:
         gradients: list of `(gradient, weight)`, all dense, in the order of
@@ -38,7 +36,10 @@ class AdversarialStep(typing.NamedTuple):
 
 
 class Passes:
-    """The n passes over one batch, and what they add up to.
+    """The n passes over one batch, and the sums of their gradients.
+
+    A pass is one forward and one backward computation on the word embeddings
+    plus delta.
 
     The classification loss of every pass counts 1 / n. The objectives' losses
     are those of the last pass and count whole; delta ascends along the
@@ -54,7 +55,7 @@ class Passes:
         y: labels, as the compiled loss takes them.
         sample_weight: tensor of shape `[batch]`, or `None`.
         share: `tfadv.replicas.Share`, where this batch is one replica's share
-            of a larger one.
+            of a larger one; or a slice, which has the same `weights`.
         start: the first pass's delta; `None` for `initial_delta`'s.
 
     Reference:
@@ -95,7 +96,12 @@ class Passes:
         delta = self._initial_delta()
         state = (
             [tf.zeros_like(self._clean), *map(_zeros, self._weights)],
-            tf.zeros([self._adversary.steps, len(PassStatistics.COLUMNS)]),
+            tf.zeros(
+                [
+                    self._adversary.steps,
+                    len(PassStatistics.COLUMNS),
+                ]
+            ),
             tf.zeros([tf.shape(self._mask)[0], self._classifier.num_classes]),
         )
         if objectives:
@@ -196,7 +202,7 @@ class Passes:
         return self._classifier.optimizer.scale_loss(loss)
 
     def _pass(self, index, delta, state):
-        """One pass of the loop: what it finds is added to the state."""
+        """One pass of the loop: its results are added to the state."""
         with tf.GradientTape() as tape:
             tape.watch(delta)
             outputs, loss = self._forward(delta)
@@ -210,7 +216,7 @@ class Passes:
         logits = outputs["logits"]
         return gradients[0], (
             _added(totals, gradients),
-            self._noted(statistics, index, loss, logits, delta),
+            self._with_row(statistics, index, loss, logits, delta),
             logits,
         )
 
@@ -227,7 +233,7 @@ class Passes:
                 start, read_pooled_only(of_clean)
             )
             if first:
-                statistics = self._noted(
+                statistics = self._with_row(
                     statistics,
                     0,
                     clean_pass.loss,
@@ -270,7 +276,7 @@ class Passes:
             totals = _added(
                 totals, clean_pass.gradients(upstream, self._weights)
             )
-        statistics = self._noted(
+        statistics = self._with_row(
             statistics, steps - 1, loss, adversarial["logits"], delta
         )
         return AdversarialStep(
@@ -283,17 +289,16 @@ class Passes:
             adversarial,
         )
 
-    def _noted(self, statistics, index, loss, logits, delta):
+    def _with_row(self, statistics, index, loss, logits, delta):
         """Writes a pass's row of the statistics."""
-        weights = self._share.weights()
-        row = tf.stack(
-            [
-                unscale_for_replicas(loss),
-                weighted_mean(_right(self._y, logits), weights),
-                weighted_mean(perturbation.norm(delta), weights),
-            ]
+        values = row(
+            unscale_for_replicas(loss),
+            self._y,
+            logits,
+            delta,
+            self._share.weights(),
         )
-        return tf.tensor_scatter_nd_update(statistics, [[index]], [row])
+        return tf.tensor_scatter_nd_update(statistics, [[index]], [values])
 
     def _paired(self, totals, tied=None):
         """Pairs the summed gradients with the weights, in their order.
@@ -313,7 +318,7 @@ class Passes:
         looked_up_gradients = map(tf.convert_to_tensor, looked_up_gradients)
         if tied is not None:
             looked_up_gradients = _added(looked_up_gradients, tied)
-        found = dict(
+        by_id = dict(
             zip(
                 map(id, [*self._weights, *self._looked_up]),
                 [*totals[1:], *looked_up_gradients],
@@ -323,7 +328,7 @@ class Passes:
         # An optimizer's state is saved in the order in which it first sees
         # the weights, and loaded in that of trainable_weights.
         weights = self._classifier.trainable_weights
-        return [(found[id(weight)], weight) for weight in weights]
+        return [(by_id[id(weight)], weight) for weight in weights]
 
 
 class _CleanPass:
@@ -378,47 +383,6 @@ def read_pooled_only(objectives):
     return not any(objective.needs_sequence for objective in objectives)
 
 
-class PassStatistics(keras.metrics.Metric):
-    """Averages what each of the adversary's passes sees, over the batches.
-
-    Args:
-        steps: int. Number of passes.
-        **kwargs: passed to `keras.metrics.Metric`.
-
-    Returns:
-        `result()` is float32 of shape `[steps, 3]`: loss, accuracy and mean
-        norm of delta, a row a pass.
-
-    Example:
-
-    ```python
-    statistics = PassStatistics(steps=2)
-    statistics.update_state([[0.7, 0.5, 0.0], [0.9, 0.4, 0.1]], 32)
-    statistics.result()
-    ```
-    """
-
-    NAME = "pass_statistics"
-    COLUMNS = ("loss", "accuracy", "delta_norm")
-
-    def __init__(self, steps, **kwargs):
-        super().__init__(name=self.NAME, **kwargs)
-        self.total = self.add_variable(
-            [steps, len(self.COLUMNS)], "zeros", name="total"
-        )
-        self.count = self.add_variable([], "zeros", name="count")
-
-    def update_state(self, values, sample_weight=1.0):
-        weight = tf.cast(sample_weight, self.dtype)
-        self.total.assign_add(tf.cast(values, self.dtype) * weight)
-        self.count.assign_add(weight)
-
-    def result(self):
-        return tf.math.divide_no_nan(
-            tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
-        )
-
-
 def initial_delta(classifier, adversary, padding_mask, share):
     """Returns the delta that an update begins with.
 
@@ -463,12 +427,3 @@ def _added(totals, gradients):
         total if gradient is None else total + tf.convert_to_tensor(gradient)
         for total, gradient in zip(totals, gradients, strict=True)
     ]
-
-
-def _right(y, y_pred):
-    """Tells with 1 which classes are right; labels are numbers or one-hot."""
-    y = tf.convert_to_tensor(y)
-    if y.shape.rank == 2 and y.shape[1] == y_pred.shape[1]:
-        y = tf.argmax(y, axis=1)
-    y = tf.cast(tf.reshape(y, [-1]), tf.int64)
-    return tf.cast(tf.argmax(y_pred, axis=1) == y, tf.float32)

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from tfadv import replicas
 from tfadv.errors import InputError
+from tfadv.update.pass_statistics import PassStatistics
 from tfadv.update.passes import (
     AdversarialStep,
     Passes,
-    PassStatistics,
     initial_delta,
     read_pooled_only,
     without,
@@ -207,11 +207,11 @@ class Slices:
 
         def body(index, sums, arrays):
             _set_back(self._draws)
-            found, outputs = one_slice(self._slice(index))
+            parts, outputs = one_slice(self._slice(index))
             sums = tf.nest.map_structure(
                 lambda total, part: total + tf.cast(part, total.dtype),
                 sums,
-                found,
+                parts,
             )
             arrays = tf.nest.map_structure(
                 lambda array, part: array.write(index, part), arrays, outputs
@@ -280,7 +280,7 @@ class Slices:
 
 
 class _Slice(typing.NamedTuple):
-    """What `Passes` takes, of one slice; to it, a slice is a share."""
+    """What `Passes` takes of one slice, and as its share the slice itself."""
 
     classifier: typing.Any
     x: dict
@@ -300,6 +300,7 @@ class _Slice(typing.NamedTuple):
         )
 
     def weights(self):
+        """Weighs the slice's examples, as `tfadv.replicas.Share` does."""
         return self.counted
 
 
