@@ -18,9 +18,9 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 # What does not run here, and why.
 NOT_RUN = {
-    "tfadv.data.split_ids.describe": "needs a dataset from the network",
-    "tfadv.data.tfds_datasets.load": "needs a dataset from the network",
-    "tfadv.data.yahoo_answers.YahooAnswers": "needs an archive from the network",
+    "tfadv.data.split_ids.describe": "the dataset comes from the network",
+    "tfadv.data.tfds_datasets.load": "the dataset comes from the network",
+    "tfadv.data.yahoo_answers.YahooAnswers": "so does this one",
     "README.md 3": "needs TextAttack; robustness/test_textattack.py runs it",
 }
 SLOW = {
@@ -97,6 +97,17 @@ def place(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def eagerly(request):
+    """To trace a graph would take longer than to compute so little."""
+    import tensorflow as tf
+
+    # What is exported is a graph.
+    tf.config.run_functions_eagerly("export" not in request.node.name)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def stand_ins(place):
