@@ -10,8 +10,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # those of one line do not know each other.
 LAYERS = (
     {"tools"},
+    {"command_line"},
     {"flags"},
-    {"tuning", "command_line"},
+    {"tuning"},
     {"training", "export", "report"},
     {"runs"},
     {"update", "robustness"},
@@ -19,7 +20,8 @@ LAYERS = (
     {"sources", "losses"},
     {"replicas", "files"},
     {"adversaries"},
-    {"fields", "log", "markdown", "startup"},
+    {"fields", "plugins", "progress", "startup"},
+    {"log", "markdown"},
     {"errors"},
 )
 LARGEST_FILE, LARGEST_ROOM = 500, 1500
