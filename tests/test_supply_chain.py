@@ -24,7 +24,7 @@ from tfadv.encoders.encoder import Encoder
 from tfadv.errors import InputError
 from tfadv.report import runs
 from tfadv.runs import opening, run_folder
-from tfadv.runs.run import build_classifier, kept_part
+from tfadv.runs.run import build_classifier, part_to_keep
 from tfadv.sources import pip_archives
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -140,21 +140,12 @@ def encoder(tmp_path_factory):
 def trained(encoder, tmp_path_factory):
     """A run's folder as `tools.train` leaves it, but for the training."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    description = {
-        "method": "baseline",
-        "dataset": "tiny",
-        "label_names": ["bad", "good"],
-        "max_length": 16,
-        "perturb_at": "word_embeddings",
-        "precision": "float32",
-        "adversary": None,
-        "objectives": {},
-    }
-    run_folder.create(folder, description, flags="")
+    record = tiny_run.record(encoder, method="baseline", max_length=16)
+    run_folder.create(folder, record, flags="")
     shutil.copytree(encoder, folder / run_folder.ENCODER)
     (folder / run_folder.ENCODER / "model.safetensors").unlink()
-    classifier = build_classifier(encoder, description)
-    kept_part(classifier).save_weights(folder / run_folder.WEIGHTS)
+    classifier = build_classifier(encoder, record)
+    part_to_keep(classifier).save_weights(folder / run_folder.WEIGHTS)
     files.write_json(folder / run_folder.RESULTS, {})
     opening.load(folder)
     return folder
