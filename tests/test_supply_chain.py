@@ -108,6 +108,14 @@ def test_lint_refuses_what_reads_pickles_or_runs_text():
         assert found == {*range(3, 3 + len(lines))}
 
 
+@contextlib.contextmanager
+def refused(*codes):
+    """Bad input, which must be refused for one of these reasons."""
+    with pytest.raises(InputError) as error:
+        yield
+    assert error.value.code in codes
+
+
 class Malice:
     """Writes a file when it is unpickled."""
 
@@ -188,7 +196,7 @@ PICKLES = [
 @pytest.mark.parametrize("make", PICKLES)
 def test_a_pickle_for_a_runs_weights(run, malice, make):
     (run / run_folder.WEIGHTS).write_bytes(make(malice))
-    with pytest.raises(InputError, match="does not hold this run's weights"):
+    with refused("bad-weights"):
         opening.load(run)
 
 
@@ -200,7 +208,7 @@ def test_a_pickle_for_an_encoders_weights(
     folder = shutil.copytree(encoder, tmp_path / "encoder")
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(make(malice))
-    with pytest.raises(InputError, match="do not make a whole bert encoder"):
+    with refused("bad-weights", "no-weights"):
         Encoder.from_pretrained(folder)
 
 
@@ -218,7 +226,7 @@ def test_a_pickle_beside_no_weights(encoder, tmp_path, malice, name):
     folder = shutil.copytree(encoder, tmp_path / "encoder")
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(pickle.dumps(malice))
-    with pytest.raises(InputError, match="has no weights"):
+    with refused("no-weights"):
         Encoder.from_pretrained(folder)
 
 
@@ -232,7 +240,7 @@ def test_a_pickle_beside_weights_is_passed_over(encoder, tmp_path, malice):
 def test_a_pickle_for_representations(tmp_path, malice, make):
     folder = report_runs.write(tmp_path / "run", "freelb", 0, "tiny")
     (folder / run_folder.REPRESENTATIONS).write_bytes(make(malice))
-    with pytest.raises(InputError, match=r"representations\.npz cannot be"):
+    with refused("bad-representations"):
         runs.read(folder)
 
 
@@ -257,13 +265,13 @@ def lambda_model(tmp_path):
 def test_a_model_for_weights_does_not_run(run, lambda_model):
     lambda_model.save(run / "model.keras")
     shutil.move(run / "model.keras", run / run_folder.WEIGHTS)
-    with pytest.raises(InputError, match="does not hold this run's weights"):
+    with refused("bad-weights"):
         opening.load(run)
     # Keras' older format keeps the model in an attribute.
     (run / run_folder.WEIGHTS).unlink()
     with h5py.File(run / run_folder.WEIGHTS, "w") as file:
         file.attrs["model_config"] = lambda_model.to_json()
-    with pytest.raises(InputError, match="does not hold this run's weights"):
+    with refused("bad-weights"):
         opening.load(run)
 
 
@@ -298,7 +306,7 @@ def test_weights_do_not_lead_to_other_files(run, tmp_path):
     with h5py.File(tmp_path / "other.h5") as file, h5py.File(path, "w") as new:
         for name in file:
             new[name] = h5py.ExternalLink("../other.h5", name)
-    with pytest.raises(InputError, match="does not hold this run's weights"):
+    with refused("bad-weights"):
         opening.load(run)
 
 
@@ -346,7 +354,7 @@ def test_a_wheel_writes_nothing_elsewhere(tmp_path, name, mode):
 
 
 def refuse(package, folder):
-    with pytest.raises(InputError, match="is not a plain file below"):
+    with refused("bad-archive"):
         pip_archives._unpack(package, folder / "archive", folder / "unpacked")
     assert [path.name for path in folder.iterdir()] == ["archive"]
 
