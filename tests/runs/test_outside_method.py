@@ -187,7 +187,7 @@ def test_it_is_exported_as_a_saved_model(folder, tmp_path):
         if name == "probabilities"
     ]
     np.testing.assert_allclose(answer, run.predict_proba(TEXTS), atol=1e-5)
-    assert "Stability" in (version / "README.md").read_text()
+    assert "Stability" in (version / saved_model.MODEL_CARD).read_text()
 
 
 def test_it_is_exported_for_transformers(folder, tmp_path):
