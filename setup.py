@@ -57,6 +57,7 @@ setup(
         # The messages of warm-up requests.
         "tensorflow-serving-api>=2.19,<2.22",
         "tensorflow-text>=2.20,<2.22",
+        "tokenizers>=0.22",
         "tqdm>=4.66",
         # Configs and tokenizer files. PyTorch is not needed.
         "transformers>=5",

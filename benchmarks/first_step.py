@@ -13,6 +13,7 @@ Needs PyTorch and transformers.
 import os
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
@@ -137,9 +138,8 @@ class FirstStepDoneError(Exception):
 
 def our_start(options, clock):
     """Runs tools.train until its first step is done."""
-    from absl import flags
-
-    from tools import train as binary
+    from tfadv.data import loading
+    from tfadv.tools import train as binary
 
     def import_all():
         binary_import()
@@ -150,22 +150,20 @@ def our_start(options, clock):
     binary_import = binary.startup.import_tensorflow
     binary.startup.import_tensorflow = import_all
     clock.around(binary.startup, "import_tensorflow", "other", "imports")
-    clock.around(binary.data, "load_training_dataset", "imports", "data")
+    clock.around(loading, "load", "imports", "data")
     with tempfile.TemporaryDirectory() as folder:
-        flags.FLAGS(
-            [
-                "train",
-                "--method=freelb",
-                f"--dataset={options.dataset}",
-                f"--encoder={options.encoder}",
-                f"--max_length={MAX_LENGTH}",
-                f"--batch_size={options.batch}",
-                f"--adv_steps={options.steps}",
-                f"--output_dir={folder}/run",
-            ]
-        )
+        sys.argv = [
+            "train",
+            "--method=freelb",
+            f"--dataset={options.dataset}",
+            f"--encoder={options.encoder}",
+            f"--max_length={MAX_LENGTH}",
+            f"--batch_size={options.batch}",
+            f"--adv_steps={options.steps}",
+            f"--output_dir={folder}/run",
+        ]
         try:
-            binary.main()
+            binary.start()
         except FirstStepDoneError:
             return clock.phases
 
@@ -175,7 +173,7 @@ def put_clocks(clock, loop):
     from tfadv.update.classifier import AdversarialClassifier
 
     clock.around(loop.Tokenizer, "from_pretrained", "encoder", "tokenizing")
-    clock.around(loop.run_folder, "build_classifier", "other", "encoder")
+    clock.around(loop, "build_classifier", "other", "encoder")
     clock.around(loop.batching, "tokenize", "other", "tokenizing")
     # What Python does in a traced function, it does while it is traced.
     clock.around(AdversarialClassifier, "train_step", "other", "tracing")

@@ -101,25 +101,29 @@ def define(
             )
 
 
-def names(kind: type[fields.Group], path: str = "") -> dict[str, str]:
+def names(
+    kind: type[fields.Group], path: str = "", prefix: str = ""
+) -> dict[str, str]:
     """Maps the paths of a group's settings to their flags.
 
     Args:
         kind: class, a `tfadv.fields.Group`.
         path: string, put before the paths.
+        prefix: string, put before the flags that have their field's name.
 
     Returns:
         dict of strings.
     """
-    known = fields.flags_of(kind, path)
+    known = fields.flags_of(kind, path, prefix)
     return {path: name for path, (name, _, _) in known.items()}
 
 
-def read(kind: type[fields.Group], **given) -> fields.Group:
+def read(kind: type[fields.Group], prefix: str = "", **given) -> fields.Group:
     """Makes a group of settings from the flags' values.
 
     Args:
         kind: class, a `tfadv.fields.Group`.
+        prefix: string, as that of `names`.
         **given: values of fields that are not taken from flags.
 
     Returns:
@@ -128,14 +132,15 @@ def read(kind: type[fields.Group], **given) -> fields.Group:
     Raises:
         InputError: as those of the group; it names flags.
     """
-    flag_of = names(kind)
+    flag_of = names(kind, prefix=prefix)
     types_of = typing.get_type_hints(kind)
     values = dict(given)
     for item in dataclasses.fields(kind):
         if item.name in given:
             continue
         if fields.is_group(types_of[item.name]):
-            values[item.name] = read(types_of[item.name])
+            inner = prefix + item.metadata.get("flag_prefix", "")
+            values[item.name] = read(types_of[item.name], inner)
         elif item.name in flag_of:
             values[item.name] = flags.FLAGS[flag_of[item.name]].value
     try:

@@ -69,7 +69,7 @@ def write(folder, method, seed, dataset="movie_reviews", **changes):
             "update": 3 * i,
             "epoch": i / 5,
             **{key: value + 1 / i for key, value in terms.items()},
-            "accuracy": 0.5 + i / 30,
+            **accuracies(method, 0.5 + i / 30),
         }
         for i in range(1, 11)
     ]
@@ -119,6 +119,13 @@ def write(folder, method, seed, dataset="movie_reviews", **changes):
             [adversary("reconstruction", "negative")],
         )
     return folder
+
+
+def accuracies(method, value):
+    """What training logs, with an adversary and without."""
+    if method == "baseline":
+        return {"accuracy": value}
+    return {"clean_accuracy": value, "adversarial_accuracy": value - 0.1}
 
 
 def row(epsilon, accuracy):

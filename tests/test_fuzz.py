@@ -9,13 +9,10 @@ import tempfile
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 
 from tests import report_runs, tiny_run
-from tfadv import command_line
 from tfadv.data import split_ids, text_files
 from tfadv.errors import InputError
-from tfadv.flags import data as data_flags
 from tfadv.report import runs
 from tfadv.runs import prediction, run_folder
 from tfadv.sources.checkpoint import Checkpoint
@@ -62,7 +59,10 @@ TOKENIZER_CONFIG = {
     "strip_accents": None,
     "tfadv_max_length": 16,
 }
-FLAGFILE = b"--dataset=sst2\n--train_file=a.csv\n--text_column=a b\n--seed=1\n"
+SEARCH = {
+    "settings": {"method": "rar", "optimization": {"epochs": 2}},
+    "tuning": {"steps": [2, 4]},
+}
 
 
 def mutated(content, rng):
@@ -87,16 +87,9 @@ def mutated(content, rng):
     return bytes(content)
 
 
-def read_flagfile(path):
-    with flagsaver.flagsaver():
-        command_line.read_flagfile(
-            path, [flag.name for flag in data_flags._ALL]
-        )
-
-
 def read_config(path):
     checkpoint = Checkpoint(path.parent)
-    assert checkpoint.family
+    assert isinstance(checkpoint.family, str)
     if not checkpoint.is_keras_hub:
         assert checkpoint.config
 
@@ -208,17 +201,10 @@ READERS = [
         1,
     ),
     (
-        "flags.cfg",
+        "search.json",
         an_empty_folder,
-        [FLAGFILE],
-        read_flagfile,
-        1,
-    ),
-    (
-        "search.cfg",
-        an_empty_folder,
-        [FLAGFILE],
-        lambda path: search_folder.check_flags(path.parent, FLAGFILE.decode()),
+        dumped(SEARCH),
+        lambda path: search_folder.check_same(path.parent, SEARCH),
         1,
     ),
     (
@@ -229,10 +215,10 @@ READERS = [
         1,
     ),
     (
-        "run.json",
+        "settings.json",
         an_empty_folder,
-        [in_folder("run.json")],
-        lambda path: run_folder.read_description(path.parent),
+        [in_folder("settings.json")],
+        lambda path: run_folder.read_record(path.parent),
         1,
     ),
     *(
@@ -243,7 +229,7 @@ READERS = [
             "metrics.jsonl",
             "adversaries.jsonl",
             "hotflip.jsonl",
-            "flags.cfg",
+            "updates.jsonl",
         )
     ),
     ("representations.npz", a_report_run, list(arrays()), read_run, 1),

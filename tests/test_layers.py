@@ -10,16 +10,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 # those of one line do not know each other.
 LAYERS = (
     {"tools"},
+    {"command_line"},
     {"flags"},
-    {"tuning", "command_line"},
+    {"tuning"},
     {"training", "export", "report"},
     {"runs"},
     {"update", "robustness"},
     {"objectives", "data", "encoders", "text"},
     {"sources", "losses"},
     {"replicas", "files"},
-    {"adversaries"},
-    {"fields", "log", "markdown", "startup"},
+    {"adversaries", "progress"},
+    {"fields", "log", "markdown", "plugins", "startup"},
     {"errors"},
 )
 LARGEST_FILE, LARGEST_ROOM = 500, 1500

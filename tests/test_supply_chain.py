@@ -201,16 +201,20 @@ def test_a_pickle_for_a_runs_weights(run, malice, make):
         opening.load(run)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.weights.h5"])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("model.safetensors", "bad-weights"), ("model.weights.h5", "no-weights")],
+)
 @pytest.mark.parametrize("make", PICKLES)
 def test_a_pickle_for_an_encoders_weights(
-    encoder, tmp_path, malice, make, name
+    encoder, tmp_path, malice, make, name, code
 ):
     folder = shutil.copytree(encoder, tmp_path / "encoder")
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(make(malice))
-    with pytest.raises(InputError, match="do not make a whole bert encoder"):
+    with pytest.raises(InputError) as caught:
         Encoder.from_pretrained(folder)
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(
@@ -227,8 +231,9 @@ def test_a_pickle_beside_no_weights(encoder, tmp_path, malice, name):
     folder = shutil.copytree(encoder, tmp_path / "encoder")
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(pickle.dumps(malice))
-    with pytest.raises(InputError, match="has no weights"):
+    with pytest.raises(InputError) as caught:
         Encoder.from_pretrained(folder)
+    assert caught.value.code == "no-weights"
 
 
 def test_a_pickle_beside_weights_is_passed_over(encoder, tmp_path, malice):

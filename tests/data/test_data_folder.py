@@ -1,17 +1,14 @@
-import contextlib
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-from absl import flags as absl_flags
-from absl.testing import flagsaver
 
-from tests import binaries, tiny_run
-from tfadv import command_line
-from tfadv.data import data_folder, tfds_datasets
+from tests import tiny_run
+from tests.tools import in_process
+from tfadv.data import data_folder, loading, split_ids, tfds_datasets
+from tfadv.data.settings import DataSettings
 from tfadv.errors import InputError
-from tfadv.flags import data
 
 SIZES = {"train": 8, "dev": 2, "test": 3}
 NAMES = {
@@ -27,26 +24,16 @@ def few_rows(monkeypatch):
             monkeypatch.setitem(tfds_datasets.SOURCES, name, source)
 
 
-@contextlib.contextmanager
-def flags(*arguments):
-    """Parses flags as a binary does, and takes them back."""
-    with flagsaver.flagsaver():
-        absl_flags.FLAGS(["test", *map(str, arguments)])
-        yield
-
-
-def load(*arguments):
-    with flags(*arguments):
-        return data.load_training_dataset()
-
-
-def refused(*arguments):
-    """Returns the one line that bad flags are answered with."""
+def refused(**settings):
+    """Returns the error that bad settings are answered with."""
     with pytest.raises(InputError) as caught:
-        load(*arguments)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
+        load(**settings)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def load(**settings):
+    return loading.load(DataSettings(**settings))
 
 
 def write(path, rows, columns=("text", "label")):
@@ -88,7 +75,7 @@ def yelp(tmp_path):
 
 
 def test_sst2_from_files(sst2):
-    dataset = load("--dataset=sst2", f"--data_dir={sst2}")
+    dataset = load(dataset="sst2", data_dir=sst2)
     assert dataset.name == "sst2"
     assert dataset.label_names == ("negative", "positive")
     assert dataset.train.texts == [text for text, _ in rows_of("train", "x")]
@@ -103,21 +90,21 @@ def test_columns_that_are_given_come_first(tmp_path):
     folder = tmp_path / "mine"
     rows = rows_of("train", ("positive", "negative"))
     write(folder / "train.csv", rows, ("body", "stars"))
-    columns = ("--text_column=body", "--label_column=stars")
-    for dataset in ("--dataset=sst2", "--dataset=yelp"):
+    columns = {"text_column": "body", "label_column": "stars"}
+    for dataset in ("sst2", "yelp"):
         write(folder / "dev.csv", rows[:2], ("body", "stars"))
-        loaded = load(dataset, f"--data_dir={folder}", *columns)
+        loaded = load(dataset=dataset, data_dir=folder, **columns)
         assert loaded.dev.labels.tolist() == [1, 0]
-    assert "no column 'sentence', only 'body', 'stars'" in refused(
-        "--dataset=sst2", f"--data_dir={folder}"
-    )
+    error = refused(dataset="sst2", data_dir=folder)
+    assert error.code == "no-such-column"
+    assert "'sentence'" in error.problem
 
 
 def test_without_a_dataset_files_are_taken_as_they_are(tmp_path):
     folder = tmp_path / "yelp"
     write(folder / "train.csv", rows_of("train", ("b", "a")))
     write(folder / "test.tsv", rows_of("test", ("a",), 3))
-    dataset = load(f"--data_dir={folder}")
+    dataset = load(data_dir=folder)
     assert dataset.name == "yelp"
     assert dataset.label_names == ("a", "b")
     assert len(dataset.train) == 40
@@ -126,7 +113,7 @@ def test_without_a_dataset_files_are_taken_as_they_are(tmp_path):
 
 
 def test_a_drawn_dataset_is_drawn_from_files_as_from_tfds(yelp):
-    dataset = load("--dataset=yelp", f"--data_dir={yelp}")
+    dataset = load(dataset="yelp", data_dir=yelp)
     rows = {
         "train": lambda: iter([(f"train text {i}", i % 2) for i in range(40)]),
         "test": lambda: iter(
@@ -143,7 +130,7 @@ def test_a_drawn_dataset_is_drawn_from_files_as_from_tfds(yelp):
 
 def test_with_a_dev_file_nothing_is_drawn(yelp):
     write(yelp / "dev.csv", [("a line\\nbreak", "negative"), ("x", 1)])
-    dataset = load("--dataset=yelp", f"--data_dir={yelp}")
+    dataset = load(dataset="yelp", data_dir=yelp)
     assert len(dataset.train) == len(dataset.test) == 40
     assert dataset.dev.texts == ["a line\nbreak", "x"]
     assert dataset.dev.labels.tolist() == [0, 1]
@@ -156,7 +143,7 @@ def test_the_first_five_classes_of_yahoo(tmp_path):
     names = (*source.label_names, *source.other_labels)
     for split, labels in (("train", names), ("test", range(10))):
         write(folder / f"{split}.tsv", rows_of(split, labels, 200))
-    dataset = load("--dataset=yahoo", f"--data_dir={folder}")
+    dataset = load(dataset="yahoo", data_dir=folder)
     assert dataset.label_names == source.label_names
     for split, size in SIZES.items():
         examples = getattr(dataset, split)
@@ -166,10 +153,8 @@ def test_the_first_five_classes_of_yahoo(tmp_path):
 
 
 def test_ids_of_a_run_make_the_same_splits(yelp, tmp_path):
-    from tfadv.data import split_ids
-
-    flags_of_data = ("--dataset=yelp", f"--data_dir={yelp}")
-    dataset = load(*flags_of_data, "--max_train_examples=5")
+    settings = {"dataset": "yelp", "data_dir": yelp}
+    dataset = load(**settings, max_train_examples=5)
     assert len(dataset.train) == len(dataset.ids["train"]) == 5
     path = tmp_path / "split_ids.json"
     content = split_ids.describe(dataset)
@@ -179,7 +164,7 @@ def test_ids_of_a_run_make_the_same_splits(yelp, tmp_path):
     }
     del content["sha256"]
     path.write_text(json.dumps(content))
-    again = load(*flags_of_data, f"--split_ids_file={path}")
+    again = load(**settings, split_ids_file=path)
     assert again.ids == content["splits"]
     for split in SIZES:
         before, after = getattr(dataset, split), getattr(again, split)
@@ -188,19 +173,16 @@ def test_ids_of_a_run_make_the_same_splits(yelp, tmp_path):
 
 
 def test_ids_of_other_rows_are_refused(yelp, tmp_path):
-    from tfadv.data import split_ids
-
-    flags_of_data = ("--dataset=yelp", f"--data_dir={yelp}")
+    settings = {"dataset": "yelp", "data_dir": yelp}
     path = tmp_path / "split_ids.json"
-    content = split_ids.describe(load(*flags_of_data))
+    content = split_ids.describe(load(**settings))
     path.write_text(json.dumps(content))
-    again = load(*flags_of_data, f"--split_ids_file={path}")
-    assert again.train.texts == load(*flags_of_data).train.texts
+    again = load(**settings, split_ids_file=path)
+    assert again.train.texts == load(**settings).train.texts
     write(yelp / "train.jsonl", rows_of("train", (0, 1))[::-1])
-    assert refused(*flags_of_data, f"--split_ids_file={path}").startswith(
-        f"--split_ids_file={path}: its ids lead to other train texts in this "
-        "data than where it was written; "
-    )
+    error = refused(**settings, split_ids_file=path)
+    assert error.code == "other-texts"
+    assert (error.argument, error.value) == ("split_ids_file", str(path))
 
 
 def ids_file(**changes):
@@ -212,183 +194,113 @@ def ids_file(**changes):
 
 
 BAD_IDS = {
-    "no JSON": (b"{", "this is not JSON"),
-    "no UTF-8": (b'"\xff"', "this is not JSON"),
-    "no object": ([], "expected {"),
-    "no splits": ({"dataset": "yelp"}, "expected {"),
-    "no train": (ids_file(splits={"dev": ["train/1"]}), "expected {"),
+    "no JSON": (b"{", "bad-json"),
+    "no UTF-8": (b'"\xff"', "bad-json"),
+    "no object": ([], "not-split-ids"),
+    "no splits": ({"dataset": "yelp"}, "not-split-ids"),
+    "no train": (ids_file(splits={"dev": ["train/1"]}), "not-split-ids"),
     "unknown split": (
         ids_file(splits={"train": ["train/1"], "x": ["train/2"]}),
-        "expected {",
+        "not-split-ids",
     ),
-    "empty": (ids_file(splits={"train": []}), "expected {"),
-    "numbers": (ids_file(splits={"train": [1, 2]}), "expected {"),
-    "unknown source": (ids_file(splits={"train": ["dev/1"]}), "expected {"),
-    "leading zero": (ids_file(splits={"train": ["train/01"]}), "expected {"),
-    "other dataset": (
-        ids_file(dataset="ag_news"),
-        "its rows are of ag_news, the dataset is yelp; give a file of yelp",
+    "empty": (ids_file(splits={"train": []}), "not-split-ids"),
+    "numbers": (ids_file(splits={"train": [1, 2]}), "not-split-ids"),
+    "unknown source": (
+        ids_file(splits={"train": ["dev/1"]}),
+        "not-split-ids",
     ),
+    "leading zero": (
+        ids_file(splits={"train": ["train/01"]}),
+        "not-split-ids",
+    ),
+    "other dataset": (ids_file(dataset="ag_news"), "ids-of-another-dataset"),
     "a double": (
         ids_file(splits={"train": ["train/3", "train/3"]}),
-        "train/3 is in train and again in train; delete one",
+        "id-twice",
     ),
     "in two splits": (
         ids_file(splits={"train": ["train/3"], "test": ["train/3"]}),
-        "train/3 is in train and again in test; delete one",
+        "id-twice",
     ),
     "no such row": (
         ids_file(splits={"train": ["train/40", "train/99"]}),
-        "the data has no row 'train/40' of the dataset's classes (2 such ids)",
+        "no-such-row",
     ),
 }
 
 
 @pytest.mark.parametrize("case", BAD_IDS)
 def test_bad_ids_are_told(yelp, tmp_path, case):
-    content, fragment = BAD_IDS[case]
+    content, code = BAD_IDS[case]
     path = tmp_path / "ids.json"
     if not isinstance(content, bytes):
         content = json.dumps(content).encode()
     path.write_bytes(content)
-    message = refused(
-        "--dataset=yelp", f"--data_dir={yelp}", f"--split_ids_file={path}"
-    )
-    assert message.startswith(f"--split_ids_file={path}: ")
-    assert fragment in message
+    error = refused(dataset="yelp", data_dir=yelp, split_ids_file=path)
+    assert error.code == code
+    assert (error.argument, error.value) == ("split_ids_file", str(path))
 
 
-CLASHES = {
-    "a training file": (
-        ["--data_dir={yelp}", "--train_file=a.csv"],
-        ("--data_dir={yelp}", "--train_file=a.csv clash"),
-    ),
-    "a dev file": (
-        ["--data_dir={yelp}", "--dev_file=a.csv"],
-        ("--data_dir={yelp}", "--dev_file=a.csv clash"),
-    ),
-    "a test file": (
-        ["--dataset=sst2", "--data_dir={yelp}", "--test_file=a.csv"],
-        ("--dataset=sst2", "--test_file=a.csv clash"),
-    ),
-    "ids and a training file": (
-        ["--split_ids_file=i.json", "--train_file=a.csv"],
-        ("--split_ids_file=i.json", "--train_file=a.csv clash"),
-    ),
-    "film reviews": (
-        ["--dataset=movie_reviews", "--data_dir={yelp}"],
-        ("--dataset=movie_reviews and --data_dir={yelp} clash",),
-    ),
-    "an unknown dataset": (
-        ["--dataset=imdb", "--data_dir={yelp}"],
-        ("there is no dataset 'imdb'; name one of movie_reviews, sst2",),
-    ),
-    "ids and film reviews": (
-        ["--split_ids_file=i.json"],
-        ("--split_ids_file=i.json and --dataset=movie_reviews clash",),
-    ),
-    "ids and SST-2": (
-        ["--split_ids_file=i.json", "--dataset=sst2"],
-        ("--split_ids_file=i.json and --dataset=sst2 clash",),
-    ),
-    "ids and SST-2's files": (
-        ["--split_ids_file=i.json", "--dataset=sst2", "--data_dir={sst2}"],
-        ("--split_ids_file=i.json and {sst2}/dev.tsv clash",),
-    ),
-    "ids and one's own files": (
-        ["--split_ids_file=i.json", "--data_dir={yelp}"],
-        ("--split_ids_file=i.json and --data_dir={yelp} clash",),
-    ),
-    "no file with ids": (
-        ["--split_ids_file=i.json", "--data_dir={yelp}", "--dataset=yelp"],
-        ("--split_ids_file=i.json: the file cannot be read (No such file",),
-    ),
-}
-
-
-@pytest.mark.parametrize("case", CLASHES)
-def test_flags_that_clash_are_told(yelp, sst2, case):
-    arguments, fragments = CLASHES[case]
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"split_ids_file": "i.json"},
+        {"split_ids_file": "i.json", "dataset": "sst2"},
+        {"split_ids_file": "i.json", "dataset": "sst2", "data_dir": "{sst2}"},
+        {"split_ids_file": "i.json", "data_dir": "{yelp}"},
+    ],
+    ids=str,
+)
+def test_ids_of_splits_that_are_not_drawn_clash(yelp, sst2, given):
     places = {"yelp": yelp, "sst2": sst2}
-    message = refused(*(a.format(**places) for a in arguments))
-    for fragment in fragments:
-        assert fragment.format(**places) in message
-
-
-def test_a_folder_and_a_file_to_evaluate_on_clash(yelp):
-    with (
-        flags(f"--data_dir={yelp}", "--test_file=a.csv"),
-        pytest.raises(InputError, match=r"--test_file=a\.csv clash"),
-    ):
-        data.load_split("test", NAMES["yelp"])
+    given = {name: value.format(**places) for name, value in given.items()}
+    error = refused(**given)
+    assert error.code == "clash"
+    assert error.argument == "split_ids_file"
 
 
 def test_bad_folders_are_told(yelp, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     other = write(tmp_path / "other" / "dev.csv", [("x", 1)]).parent
-    train = yelp / "train.jsonl"
-    for folder, found in (
-        (tmp_path / "none", "found nothing"),
-        (train, "found a file"),
-        (empty, "found an empty folder"),
-        (other, "expected train.tsv, train.csv or train.jsonl, found dev.csv"),
+    for folder, code in (
+        (tmp_path / "none", "no-such-folder"),
+        (yelp / "train.jsonl", "no-such-folder"),
+        (empty, "no-train-file"),
+        (other, "no-train-file"),
     ):
-        message = refused(f"--data_dir={folder}")
-        assert message.startswith(f"--data_dir={folder}: expected ")
-        assert found in message
+        error = refused(data_dir=folder)
+        assert error.code == code
+        assert (error.argument, error.value) == ("data_dir", str(folder))
     write(yelp / "train.csv", [("x", 1)])
-    assert "expected one train file, found train.csv, train.jsonl" in refused(
-        f"--data_dir={yelp}"
-    )
+    assert refused(data_dir=yelp).code == "several-files-of-split"
 
 
 def test_a_drawn_dataset_needs_a_test_file(yelp):
     (yelp / "test.csv").unlink()
-    message = refused("--dataset=yelp", f"--data_dir={yelp}")
-    assert "found train alone; add a test or a dev file" in message
+    error = refused(dataset="yelp", data_dir=yelp)
+    assert error.code == "no-file-of-split"
 
 
 def test_too_few_rows_are_told(yelp):
     write(yelp / "test.csv", rows_of("test", (0, 1), 4))
-    assert refused("--dataset=yelp", f"--data_dir={yelp}").startswith(
-        "--dataset=yelp: test holds 2 distinct texts of the class 'negative'"
-    )
+    error = refused(dataset="yelp", data_dir=yelp)
+    assert error.code == "too-few-rows"
+    assert (error.argument, error.value) == ("dataset", "yelp")
 
 
 def test_labels_that_are_not_the_datasets_are_told(sst2):
     write(sst2 / "dev.tsv", [("x", 2)], ("sentence", "label"))
-    assert refused("--dataset=sst2", f"--data_dir={sst2}").startswith(
-        f"--data_dir {sst2}/dev.tsv, line 2: the label '2' is not one of the "
-        "known labels 'negative', 'positive', '0', '1'; "
-    )
-
-
-def test_a_run_is_evaluated_on_the_folder_it_was_trained_on(sst2, tmp_path):
-    with flags("--dataset=sst2", f"--data_dir={sst2}"):
-        data.load_training_dataset()
-        text = command_line.flagfile_text(left_out=[])
-    (tmp_path / "flags.cfg").write_text(text)
-    with flags():
-        data.default_to_run(tmp_path)
-        name, examples = data.load_split("dev", NAMES["sst2"])
-        assert name == "sst2"
-        assert examples.texts == [f"dev text {i}" for i in range(4)]
-        with pytest.raises(InputError, match="sst2 has no such split"):
-            data.load_split("test", NAMES["sst2"])
-    # A folder that is given is another one, with its own classes.
-    other = write(sst2.parent / "mine" / "train.csv", [("x", 1), ("y", 2)])
-    with flags(f"--data_dir={other.parent}"):
-        data.default_to_run(tmp_path)
-        with pytest.raises(InputError, match="has the classes 1, 2"):
-            data.load_split("train", NAMES["sst2"])
+    error = refused(dataset="sst2", data_dir=sst2)
+    assert error.code == "unknown-label"
+    assert (error.argument, error.value) == ("data_dir", str(sst2))
+    assert error.problem.startswith("dev.tsv: line 2: ")
 
 
 def test_training_writes_the_ids_and_reads_them_back(tmp_path):
-    """The binaries, on as many rows as the paper draws."""
     folder = tmp_path / "data"
     classes = tfds_datasets.SOURCES["ag_news"].label_names
-    sizes = {"train": 15_500, "test": 500}
+    sizes = {"train": 10, "test": 3}
     for split, count in sizes.items():
         rows = rows_of(split, range(len(classes)), count * len(classes))
         write(folder / f"{split}.tsv", rows)
@@ -399,18 +311,18 @@ def test_training_writes_the_ids_and_reads_them_back(tmp_path):
         f"--data_dir={folder}",
         f"--encoder={tmp_path}/encoder",
         "--max_length=4",
-        *("--method=baseline", "--max_steps=1", "--max_train_examples=40"),
+        *("--method=baseline", "--max_steps=1", "--max_train_examples=20"),
     ]
-    called = binaries.call(
-        "tools.train", *arguments, f"--output_dir={tmp_path}/run"
+    called = in_process.call(
+        "train", [*arguments, f"--output_dir={tmp_path}/run"]
     )
     assert called.returncode == 0, called.stderr
     written = json.loads((tmp_path / "run" / "split_ids.json").read_text())
     assert written["dataset"] == "ag_news"
     assert {k: len(v) for k, v in written["splits"].items()} == {
-        "train": 40,
-        "dev": 2000,
-        "test": 2000,
+        "train": 20,
+        "dev": 8,
+        "test": 12,
     }
     config = (tmp_path / "run" / "flags.cfg").read_text()
     assert f"--data_dir={folder}\n" in config

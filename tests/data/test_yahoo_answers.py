@@ -91,9 +91,10 @@ def test_rows_are_read_as_they_were_written(tmp_path):
     }
 
 
-def check_refused(tmp_path, *fragments):
+def check_refused(tmp_path, code, *fragments):
     with pytest.raises(InputError) as caught:
         prepare(tmp_path)
+    assert caught.value.code == code
     message = str(caught.value)
     manual = tmp_path / "downloads" / "manual"
     for fragment in (yahoo_answers.ARCHIVE, str(manual), *fragments):
@@ -109,7 +110,7 @@ def test_a_missing_archive_is_told(tmp_path, content):
         manual.mkdir(parents=True)
     if content == "others":
         (manual / "yahoo.zip").write_bytes(b"")
-    check_refused(tmp_path, "expected", "found none", "--data_dir")
+    check_refused(tmp_path, "no-archive")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,9 @@ def test_a_missing_archive_is_told(tmp_path, content):
 )
 def test_damaged_rows_are_told(tmp_path, train, fragment):
     write_archive(tmp_path / "downloads" / "manual", train=train)
-    check_refused(tmp_path, "is damaged: yahoo_answers_csv/train.csv", fragment)
+    check_refused(
+        tmp_path, "damaged-download", "yahoo_answers_csv/train.csv", fragment
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "no archive", "another one"])
@@ -139,4 +142,4 @@ def test_a_damaged_archive_is_told(tmp_path, damage):
     else:
         with tarfile.open(path, "w:gz"):
             pass
-    check_refused(tmp_path, "is damaged", "download it again")
+    check_refused(tmp_path, "damaged-download")

@@ -9,10 +9,9 @@ import pytest
 import transformers
 
 from tests import checkpoints
-from tfadv.encoders import families
 from tfadv.encoders.encoder import Encoder
 from tfadv.sources.checkpoint import Checkpoint
-from tfadv.sources.families import FAMILIES
+from tfadv.sources.families import FAMILIES, classifier_dropout
 
 # Keys that change what a model computes; `checkpoints.CONFIG_CASES` has a case
 # for each of them, and PyTorch's result.
@@ -108,7 +107,7 @@ def outputs_of(case, folder):
                 block.attention_dropout.rate,
                 block.output_dropout.rate,
                 block.feedforward_dropout.rate,
-                families.classifier_dropout(checkpoint),
+                classifier_dropout(checkpoint),
             ]
         ),
     }

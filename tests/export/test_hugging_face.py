@@ -100,7 +100,11 @@ def exported(tmp_path_factory, sentencepiece_model):
     """Runs of both families, and the folders they are exported to."""
     albert = AlbertTokenizer(sentencepiece_model, 14)
     bert = BertTokenizer(tiny_run.PIECES, 14)
-    rates = {"hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.2}
+    rates = {
+        "hidden_dropout_prob": 0.2,
+        "attention_probs_dropout_prob": 0.1,
+        "layer_norm_eps": 1e-3,
+    }
     configs = {
         # 4 layers, 2 groups of 2 inner layers
         "albert": checkpoints.albert_config(
@@ -198,7 +202,8 @@ def test_config_says_what_transformers_reads(exported, family):
     assert config.problem_type == "single_label_classification"
     assert config.hidden_act == "gelu"
     assert config.hidden_dropout_prob == 0.2
-    assert config.attention_probs_dropout_prob == 0.2
+    assert config.attention_probs_dropout_prob == 0.1
+    assert config.layer_norm_eps == 1e-3
     head_dropout = {
         "albert": "classifier_dropout_prob",
         "bert": "classifier_dropout",
@@ -454,51 +459,81 @@ def config_of(**changes):
 
 
 BAD = {
-    "no_classifier": (without_classifier, ["classifier.weight"]),
-    "shape": (of_another_shape, ["pooler.dense.weight", "[8, 8]", "[8, 9]"]),
-    "cut": (cut, ["model.safetensors"]),
-    "pickle": (pickled, ["pytorch_model.bin", "save_pretrained"]),
-    "no_weights": (without_weights, ["model.safetensors", "vocab.txt"]),
-    "index": (bad_index, ["model.safetensors.index.json", "weight_map"]),
-    "no_vocabulary": (without_vocabulary, ["vocab.txt"]),
-    "long_vocabulary": (long_vocabulary, ["14", "15"]),
+    "no_classifier": (
+        "missing-tensor",
+        without_classifier,
+        ["classifier.weight"],
+    ),
+    "shape": (
+        "wrong-shape",
+        of_another_shape,
+        ["pooler.dense.weight", "[8, 8]", "[8, 9]"],
+    ),
+    "cut": ("bad-weights", cut, ["model.safetensors"]),
+    "pickle": ("no-weights", pickled, ["pytorch_model.bin", "save_pretrained"]),
+    "no_weights": (
+        "no-weights",
+        without_weights,
+        ["model.safetensors", "vocab.txt"],
+    ),
+    "index": (
+        "bad-index",
+        bad_index,
+        ["model.safetensors.index.json", "weight_map"],
+    ),
+    "no_vocabulary": ("missing-file", without_vocabulary, ["vocab.txt"]),
+    "long_vocabulary": ("vocabulary-too-large", long_vocabulary, ["14", "15"]),
     "labels": (
+        "wrong-shape",
         config_of(id2label={"0": "bad", "1": "good"}),
         ["classifier.weight", "[2, 8]", "[3, 8]"],
     ),
-    "one_label": (config_of(id2label={"0": "bad"}), ["id2label", "0"]),
+    "one_label": (
+        "bad-labels",
+        config_of(id2label={"0": "bad"}),
+        ["id2label", "0"],
+    ),
     "label_ids": (
+        "bad-labels",
         config_of(id2label={"1": "bad", "2": "good"}),
         ["id2label", "1, 2"],
     ),
     "problem": (
+        "not-single-label",
         config_of(problem_type="multi_label_classification"),
         ["multi_label_classification", "single_label_classification"],
     ),
     "family": (
+        "unsupported-family",
         config_of(
             model_type="roberta",
             architectures=["RobertaForSequenceClassification"],
         ),
-        ["roberta", "albert, bert"],
+        ["roberta", "albert"],
     ),
-    "facts": (config_of(tfadv=["method"]), ["config.json"]),
+    "facts": ("bad-checkpoint", config_of(tfadv=["method"]), ["config.json"]),
     "opening": (
+        "bad-checkpoint",
         config_of(tfadv={"perturb_at": "logits"}),
         ["embedding_block", "logits"],
     ),
-    "sizes": (config_of(hidden_size=None), []),
-    "activation": (config_of(hidden_act="silu"), ["hidden_act", "silu"]),
+    "sizes": ("wrong-shape", config_of(hidden_size=None), []),
+    "activation": (
+        "unsupported-config",
+        config_of(hidden_act="snake"),
+        ["hidden_act", "snake"],
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_folder_is_told_in_one_line(exported, tmp_path, name):
-    damage, words = BAD[name]
+    code, damage, words = BAD[name]
     folder = copy(exported["bert"][1], tmp_path)
     damage(folder)
     with pytest.raises(InputError) as caught:
         tfadv.load(folder, "victim_run")
+    assert caught.value.code == code
     assert caught.value.argument == "victim_run"
     assert caught.value.value == str(folder)
     message = str(caught.value)
@@ -628,7 +663,9 @@ def test_a_checkpoint_without_a_head_changes_nothing(exported):
     run, _ = exported["bert"]
     [objective] = run.classifier.objectives
     before = objective.dense.kernel.numpy()
-    assert not objective.load_from_checkpoint(run.folder / "encoder")
+    assert not objective.load_from_checkpoint(
+        Checkpoint(run.folder / "encoder")
+    )
     np.testing.assert_array_equal(objective.dense.kernel, before)
 
 

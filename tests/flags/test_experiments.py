@@ -4,6 +4,8 @@ import pathlib
 
 import pytest
 
+from tests.tools import in_process
+
 FOLDER = pathlib.Path(__file__).parents[2] / "flags" / "experiments"
 METHODS = ("baseline", "freelb", "carl", "rar", "carl_rar")
 
@@ -77,6 +79,17 @@ def test_a_cell_is_the_papers(dataset, method):
     if "rar" in method:
         assert float(flags.pop("reconstruction_weight")) == 0.1
     assert not flags
+
+
+@pytest.mark.parametrize(
+    "flagfile", sorted(FOLDER.glob("*.cfg")), ids=lambda path: path.stem
+)
+def test_every_flagfile_is_one_that_train_takes(flagfile):
+    called = in_process.call(
+        "train",
+        [f"--flagfile={flagfile}", "--output_dir=unused", "--only_check_args"],
+    )
+    assert called.returncode == 0, called.stderr
 
 
 @pytest.mark.parametrize("dataset", ADVERSARY)

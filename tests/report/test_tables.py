@@ -345,11 +345,17 @@ def test_training_is_drawn_per_update(groups):
         "classification loss",
         "reconstruction loss",
         "accuracy",
+        "adversarial accuracy",
     ]
     # A line per run, and of RAR's terms one.
     assert [len(line) for line in found["loss"]] == [10] * 4
     assert [len(line) for line in found["reconstruction loss"]] == [10]
     assert found["loss"][0][4] == [1.0, pytest.approx(0.7)]
+    # Without objectives, the loss is the classification loss.
+    assert found["classification loss"][:3] == found["loss"][:3]
+    assert found["classification loss"][3] != found["loss"][3]
+    # All but the baseline have adversaries.
+    assert [len(line) for line in found["adversarial accuracy"]] == [10] * 3
     # Of accuracy there are two for each: training, and dev at two epochs.
     assert [len(line) for line in found["accuracy"]] == [10, 2] * 4
     assert found["accuracy"][1] == [[1.0, 0.7], [2.0, 0.7]]

@@ -26,6 +26,7 @@ from sentencepiece import sentencepiece_model_pb2
 import tfadv
 from tests import tiny_run
 from tfadv.errors import InputError
+from tfadv.text import make_character_classes
 from tfadv.text.sentencepiece import AlbertTokenizer
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.text.wordpiece import BertTokenizer
@@ -412,6 +413,33 @@ def test_bert_ids_are_rusts_for_all_of_unicode(options):
     sweep_bert(CODE_POINTS, **options)
 
 
+@pytest.mark.slow
+def test_the_stored_character_classes_are_those_of_the_library():
+    path = make_character_classes.PATH
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    assert stored == make_character_classes.make()
+
+
+TOKENIZE_ONLY = """
+import sys
+import tfadv
+from tfadv.sources import names
+checkpoint = names.open_checkpoint(sys.argv[1])
+tfadv.Tokenizer.from_pretrained(checkpoint)(["a"])
+print({"keras_hub", "torch", "transformers"} & sys.modules.keys())
+"""
+
+
+def test_a_tokenizer_needs_no_model_library(folder):
+    finished = subprocess.run(
+        [sys.executable, "-c", TOKENIZE_ONLY, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert finished.stdout == "set()\n"
+
+
 def test_a_character_by_itself_is_as_in_rust(rust, bert):
     # U+FEFF, for one, means something else where a text begins.
     texts = [chr(c) for c in ASSIGNED if c < 0x3000 or 0xE000 <= c < 0x11000]
@@ -750,9 +778,10 @@ def test_tokenizer_config_is_heeded(bert_folder, bert_pieces, tmp_path):
 
 
 @contextlib.contextmanager
-def one_line_error(*words):
+def one_line_error(code, *words):
     with pytest.raises(InputError) as caught:
         yield
+    assert caught.value.code == code
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -760,46 +789,99 @@ def one_line_error(*words):
 
 
 @pytest.mark.parametrize(
-    ("config", "files", "words"),
+    ("config", "files", "code", "words"),
     [
-        ({"model_type": "roberta"}, {}, ["roberta", "albert", "bert"]),
-        ({"class_name": "GPT2Backbone"}, {}, ["gpt2", "albert", "bert"]),
-        ({"model_type": "albert"}, {}, ["spiece.model", "config.json"]),
-        ({"model_type": "bert"}, {}, ["vocab.txt", "config.json"]),
+        (
+            {"model_type": "roberta"},
+            {},
+            "unsupported-family",
+            ["roberta", "albert", "bert"],
+        ),
+        (
+            {"class_name": "GPT2Backbone"},
+            {},
+            "unsupported-family",
+            ["gpt2", "albert", "bert"],
+        ),
+        (
+            {"model_type": "albert"},
+            {},
+            "missing-file",
+            ["spiece.model", "config.json"],
+        ),
+        (
+            {"model_type": "bert"},
+            {},
+            "missing-file",
+            ["vocab.txt", "config.json"],
+        ),
         (
             {"model_type": "albert"},
             {"spiece.model": b"\xffno model"},
-            ["SentencePiece"],
+            "bad-vocabulary",
+            ["spiece.model"],
         ),
-        ({"model_type": "albert"}, {"spiece.model": b""}, ["SentencePiece"]),
-        ({"model_type": "bert"}, {"vocab.txt": b"\xff\xfe"}, ["UTF-8"]),
-        ({"model_type": "bert"}, {"vocab.txt": b"[PAD]\na\n"}, ["[UNK]"]),
-        ({"model_type": "bert"}, {"tokenizer.json": b"{\n"}, ["JSON"]),
-        ({"model_type": "bert"}, {"tokenizer.json": b"[1]"}, ["JSON"]),
+        (
+            {"model_type": "albert"},
+            {"spiece.model": b""},
+            "bad-vocabulary",
+            ["spiece.model"],
+        ),
+        (
+            {"model_type": "bert"},
+            {"vocab.txt": b"\xff\xfe"},
+            "bad-text",
+            ["vocab.txt"],
+        ),
+        (
+            {"model_type": "bert"},
+            {"vocab.txt": b"[PAD]\na\n"},
+            "missing-pieces",
+            ["[UNK]"],
+        ),
+        (
+            {"model_type": "bert"},
+            {"tokenizer.json": b"{\n"},
+            "bad-json",
+            ["tokenizer.json"],
+        ),
+        (
+            {"model_type": "bert"},
+            {"tokenizer.json": b"[1]"},
+            "bad-json",
+            ["tokenizer.json"],
+        ),
         (
             {"model_type": "bert"},
             {"tokenizer.json": b'{"model": {"type": "BPE"}}'},
+            "unsupported-tokenizer",
             ["WordPiece", "BPE"],
+        ),
+        (
+            {"model_type": "bert"},
+            {"tokenizer.json": b'{"model": [1]}'},
+            "bad-tokenizer",
+            ["AttributeError"],
         ),
     ],
 )
-def test_a_bad_folder_is_told_in_one_line(tmp_path, config, files, words):
+def test_a_bad_folder_is_told_in_one_line(tmp_path, config, files, code, words):
     write_config(tmp_path, **config)
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-    with one_line_error(*words):
+    with one_line_error(code, str(tmp_path), *words):
         Tokenizer.from_pretrained(tmp_path)
 
 
 def test_a_class_takes_its_own_family_only(folder, short):
     other = {AlbertTokenizer: BertTokenizer, BertTokenizer: AlbertTokenizer}
     assert type(type(short).from_pretrained(folder)) is type(short)
-    with one_line_error("family"):
+    with one_line_error("unsupported-family"):
         other[type(short)].from_pretrained(folder)
 
 
 def test_max_length_has_room_for_a_token(folder):
-    with one_line_error("max_length", "2"):
+    with one_line_error("max-length-too-small", "max_length", "2"):
         Tokenizer.from_pretrained(folder, max_length=2)
 
 

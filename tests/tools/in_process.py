@@ -7,6 +7,7 @@ import subprocess
 import sys
 from unittest import mock
 
+from absl import app
 from absl.testing import flagsaver
 
 
@@ -21,6 +22,7 @@ def call(tool, arguments, stdin=b""):
     Returns:
         `subprocess.CompletedProcess` of text.
     """
+    app.define_help_flags()
     module = importlib.import_module(f"tfadv.tools.{tool}")
     out, err = io.StringIO(), io.StringIO()
     with (

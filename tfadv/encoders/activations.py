@@ -36,18 +36,6 @@ def fastest(activation: str, units: int) -> Callable:
     return _COMPILED.get(activation, function) if units >= _WIDE else function
 
 
-def fused(activation: str) -> Callable:
-    """Returns an activation in the form that TensorFlow fuses with a product.
-
-    Args:
-        activation: string, see `ACTIVATIONS`.
-
-    Returns:
-        A function of one tensor.
-    """
-    return gelu if activation == "gelu" else ACTIVATIONS[activation]
-
-
 def _compiled(function, derivative):
     """Compiles a function; for its gradient it keeps only its argument."""
     compiled = functools.partial(
@@ -121,8 +109,6 @@ ACTIVATIONS = {
     "swish": keras.activations.silu,
     "tanh": keras.activations.tanh,
 }
-# Of a pooler.
-POOLERS = ACTIVATIONS
 _COMPILED = {
     "gelu": _compiled(gelu, _gelu_gradient),
     "gelu_new": _compiled(_approximate_gelu, _approximate_gelu_gradient),

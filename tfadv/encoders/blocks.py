@@ -20,6 +20,7 @@ from tfadv.encoders.description import (
     Block,
     Dense,
     EncoderDescription,
+    Norm,
     Part,
 )
 from tfadv.encoders.packing import Packing
@@ -27,22 +28,13 @@ from tfadv.errors import InputError
 
 
 class Operations(NamedTuple):
-    """What a block is computed with: functions of tensors `[rows, hidden]`.
+    """What a block is computed with: functions of tensors `[rows, hidden]`."""
 
-    Args:
-        dense: of `x` and a layer of a `Part`: the product and the bias.
-        activation: of `x`: the feed-forward layers'.
-        add: of the residual `x`, the list of what the parts gave and the
-            dropout that it goes through: the sum.
-        normalize: of `x` and a `Norm`.
-        first: of `x`: the rows of the texts' first tokens.
-    """
-
-    dense: Callable
-    activation: Callable
-    add: Callable
-    normalize: Callable
-    first: Callable
+    dense: Callable  # (x, a part's layer) to the product and the bias
+    activation: Callable  # (x) to the activated inner units
+    add: Callable  # (x, what each part gave, dropout) to the residual sum
+    normalize: Callable  # (x, norm) to the normalized sum
+    first: Callable  # (x) to the rows of the texts' first tokens
 
 
 def apply_block(
@@ -58,9 +50,8 @@ def apply_block(
         x: tensor of shape `[rows, hidden]`.
         weights: `Block`, in the form that `ops` take.
         ops: `Operations`.
-        attend: function of `x` and a `Part`: what that part's heads read,
-            projected to hidden units; with `first_only` the rows of the texts'
-            first tokens alone.
+        attend: `(x, part)` to what that part's heads read, projected; with
+            `first_only` for the texts' first tokens alone.
         first_only: bool. Whether the other tokens are left out.
 
     Returns:
@@ -89,36 +80,26 @@ def check_supported(description: EncoderDescription) -> None:
         InputError: it has something that no executor computes.
     """
     blocks = description.blocks
-    layers = [layer for b in blocks for layer in b if isinstance(layer, Dense)]
-    layers += [description.projection, description.pooler]
+    layers = [description.projection, description.pooler]
+    layers += [layer for b in blocks for layer in b if isinstance(layer, Dense)]
+    lookups = {"token_ids", "positions", "segment_ids"}
+    activation, pooler = description.activation, description.pooler_activation
     unsupported = {
-        "blocks that normalize first": any(b.norm_first for b in blocks),
-        "gated feed-forward layers": any(b.gate is not None for b in blocks),
-        "dense layers without bias": any(
-            layer is not None and layer.bias is None for layer in layers
-        ),
-        "a norm after the last block": description.final_norm is not None,
+        "lookups": set(description.lookups) - lookups,
+        "activations": {activation, pooler} - set(activations.ACTIVATIONS),
+        "attention": {description.attention} - {"dot-product"},
+        "norm_first": any(block.norm_first for block in blocks),
+        "gate": any(block.gate for block in blocks),
+        "final_norm": description.final_norm is not None,
         "no pooler": description.pooler is None,
-        f"{description.attention} attention": (
-            description.attention != "dot-product"
-        ),
-        f"the activation {description.activation}": (
-            description.activation not in activations.ACTIVATIONS
-        ),
-        f"the pooler's activation {description.pooler_activation}": (
-            description.pooler_activation not in activations.POOLERS
-        ),
-        f"lookups of {', '.join(description.lookups)}": (
-            not {"token_ids"}
-            <= description.lookups.keys()
-            <= {"token_ids", "positions", "segment_ids"}
-        ),
+        "no bias": any(layer and layer.bias is None for layer in layers),
     }
-    if found := [what for what, is_so in unsupported.items() if is_so]:
+    found = [f"{what}={value}" for what, value in unsupported.items() if value]
+    if found:
         raise InputError(
             "unsupported-encoder",
-            "expected an encoder that is built as BERT or ALBERT are, found "
-            + " and ".join(found),
+            "expected an encoder that is built as BERT or ALBERT, found "
+            + ", ".join(found),
             "choose an encoder of another family",
             argument="encoder",
         )
@@ -158,7 +139,7 @@ def encode(
     blocks = [_read(weights, dtype) for weights in description.blocks]
     tokens = tf.cast(tokens, blocks[0].attention_norm.gamma.dtype)
     for i, index in enumerate(description.order, 1):
-        last = i == len(description.order)
+        block, last = blocks[index], i == len(description.order)
         dropped = functools.partial(_dropped, training=training, apart=last)
         ops = Operations(
             dense=lambda x, product: product(x),
@@ -172,14 +153,10 @@ def encode(
             packing=packing,
             num_heads=description.num_heads,
             dtype=dtype,
-            dropped=functools.partial(
-                dropped, description.blocks[index].attention_dropout
-            ),
+            dropped=functools.partial(dropped, block.attention_dropout),
             first_only=last and first_only,
         )
-        tokens = apply_block(
-            tokens, blocks[index], ops, attend, last and first_only
-        )
+        tokens = apply_block(tokens, block, ops, attend, last and first_only)
     return tokens
 
 
@@ -224,19 +201,19 @@ def _read(weights, dtype):
     dense = functools.partial(_Product, dtype)
     part = Part(
         dense(weights.query, weights.key, weights.value),
-        dense(weights.output),
-        dense(weights.inner),
-        dense(weights.outer),
+        *map(dense, (weights.output, weights.inner, weights.outer)),
     )
     norms = [
-        norm._replace(
-            gamma=tf.convert_to_tensor(norm.gamma),
-            beta=tf.convert_to_tensor(norm.beta),
-        )
+        Norm(*map(tf.convert_to_tensor, norm[:2]), norm.epsilon)
         for norm in (weights.attention_norm, weights.feedforward_norm)
     ]
-    dropouts = weights.output_dropout, weights.feedforward_dropout
-    return Block([part], *norms, *dropouts)
+    return Block(
+        [part],
+        *norms,
+        weights.attention_dropout,
+        weights.output_dropout,
+        weights.feedforward_dropout,
+    )
 
 
 class _Product:

@@ -1,19 +1,16 @@
 """What an encoder is made of, in the words of no library.
 
-Two executors compute what is described here: `blocks.py` trains it,
-`frozen.py` serves it. A field that neither of them computes, such as `gate`,
-is refused by `blocks.check_supported`; it is here for later families.
+Two executors compute what is described here: `encoders.blocks` trains it,
+`export.frozen` serves it. What neither of them computes yet, such as `gate`, is
+there for later families, and `blocks.check_supported` refuses it.
 
-A weight is whatever the executors read: a `tf.Variable` that is trained, or an
-array. This module needs no TensorFlow.
+A weight is a `tf.Variable` or an array. This module needs no TensorFlow.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-import numpy as np
 
 
 class Dense(NamedTuple):
@@ -51,12 +48,10 @@ class BlockWeights(NamedTuple):
         inner: `Dense` from hidden to inner units.
         outer: `Dense` from inner to hidden units.
         feedforward_norm: `Norm` of the feed-forward layers' residual sum.
-        attention_dropout, output_dropout, feedforward_dropout: of the
-            probabilities of attention, of what `output` and of what `outer`
-            gives. Each has a `rate` and is called as
-            `dropout(x, training=training)`.
-        gate: `Dense` from hidden to inner units, which the activated units are
-            multiplied with, or `None`.
+        attention_dropout, output_dropout, feedforward_dropout: of attention's
+            probabilities, of what `output` and of what `outer` gives. Each has
+            a `rate` and is called as `dropout(x, training=training)`.
+        gate: `Dense` from hidden units to factors of the inner ones, or `None`.
         norm_first: bool. Whether norms come before attention and before the
             feed-forward layers instead of after their residual sums.
     """
@@ -81,25 +76,21 @@ class EncoderDescription:
     """An encoder: lookups, blocks, and what is made of the first token.
 
     Args:
-        lookups: maps `"token_ids"`, `"positions"` and `"segment_ids"`, as far
-            as the encoder has them, to tables, `[rows, embedding]`. What is
-            looked up is summed.
+        lookups: maps `"token_ids"`, `"positions"` and `"segment_ids"`, or some
+            of them, to tables, `[rows, embedding]`. Their rows are summed.
         embeddings_norm: `Norm` of that sum.
         blocks: tuple of `BlockWeights`.
         order: tuple of ints, the blocks in the order of use. ALBERT's come
             many times.
         num_heads: int.
-        activation: string, the feed-forward layers', see
-            `tfadv.encoders.activations.ACTIVATIONS`.
-        compute_dtype: string, such as `"bfloat16"`: in what the blocks'
-            matrices are multiplied in training. All else is computed in the
-            type of the weights.
+        activation: string, a name in `tfadv.encoders.activations.ACTIVATIONS`.
+        compute_dtype: string, such as `"bfloat16"`, the type of the blocks'
+            matrix products in training. All else has the weights' type.
         projection: `Dense` from embedding to hidden units, or `None`.
         pooler: `Dense` of the first token, or `None`.
-        pooler_activation: string, see `tfadv.encoders.activations.POOLERS`.
+        pooler_activation: string, such a name.
         final_norm: `Norm` after the last block, or `None`.
-        attention: string. `"dot-product"`: each token of a text reads all
-            others, whatever their distance.
+        attention: string. `"dot-product"`: tokens read all of their text.
     """
 
     lookups: Mapping[str, Any]
@@ -129,12 +120,7 @@ class EncoderDescription:
 class Part(NamedTuple):
     """The matrices of some of a block's heads and inner units, or of all.
 
-    Args:
-        into_heads: from hidden units to queries, keys and values, which stand
-            side by side, each split into heads.
-        output: from heads to hidden units.
-        inner: from hidden to inner units.
-        outer: from inner to hidden units.
+    `into_heads` gives queries, keys and values side by side.
     """
 
     into_heads: Any
@@ -144,64 +130,11 @@ class Part(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block as `blocks.apply_block` computes it.
-
-    Args:
-        parts: list of `Part`s, which need nothing of each other: what they
-            give is added.
-        attention_norm, feedforward_norm: `Norm`s.
-        output_dropout, feedforward_dropout: as in `BlockWeights`; `None` where
-            nothing is dropped.
-    """
+    """A block as `blocks.apply_block` computes it: a sum over its parts."""
 
     parts: list[Part]
     attention_norm: Norm
     feedforward_norm: Norm
+    attention_dropout: Callable | None = None
     output_dropout: Callable | None = None
     feedforward_dropout: Callable | None = None
-
-
-def split(weights: BlockWeights, parts: int) -> list[Part]:
-    """Splits a block's matrices by heads and by inner units.
-
-    Args:
-        weights: `BlockWeights` of numpy arrays.
-        parts: int, a divisor of the numbers of heads and of inner units.
-
-    Returns:
-        list of `Part`s of numpy arrays. The first one has the biases that are
-        added to the sum over the parts; the others' are 0.
-
-    Example:
-
-    ```python
-    left, right = split(weights, 2)
-    ```
-    """
-    query, key, value, inner = (
-        _by_outputs(dense, parts)
-        for dense in (weights.query, weights.key, weights.value, weights.inner)
-    )
-    into_heads = [
-        Dense(
-            np.concatenate([layer.kernel for layer in layers], axis=1),
-            np.concatenate([layer.bias for layer in layers]),
-        )
-        for layers in zip(query, key, value, strict=True)
-    ]
-    output, outer = (
-        _by_inputs(dense, parts) for dense in (weights.output, weights.outer)
-    )
-    return list(map(Part, into_heads, output, inner, outer))
-
-
-def _by_outputs(dense, parts):
-    kernel = np.reshape(dense.kernel, [-1, dense.outputs])
-    kernels = np.split(kernel, parts, axis=1)
-    return list(map(Dense, kernels, np.split(np.ravel(dense.bias), parts)))
-
-
-def _by_inputs(dense, parts):
-    kernel = np.reshape(dense.kernel, [-1, dense.outputs])
-    biases = [dense.bias] + [np.zeros_like(dense.bias)] * (parts - 1)
-    return list(map(Dense, np.split(kernel, parts), biases))

@@ -6,18 +6,12 @@ import keras
 import keras_hub
 import tensorflow as tf
 
-from tfadv.encoders import (
-    activations,
-    blocks,
-    families,
-    keras_hub_backbones,
-    precision,
-)
+from tfadv.encoders import activations, blocks, families, keras_hub_backbones
 from tfadv.encoders.packing import Packing
 from tfadv.errors import InputError
 from tfadv.sources import names
 from tfadv.sources.checkpoint import Checkpoint
-from tfadv.sources.families import family_of
+from tfadv.sources.families import family_of, settings_of
 
 # Where the backbone is opened: the layer whose output delta is added to.
 _OPENINGS = {
@@ -177,11 +171,11 @@ class Encoder(keras.layers.Layer):
         ```
         """
         checkpoint = names.open_checkpoint(name_or_folder)
-        policy = precision.policy(dtype)
+        policy = keras_hub_backbones.policy(dtype)
         if checkpoint.is_keras_hub:
             backbone = _from_preset(checkpoint, load_weights, dropout, policy)
             return cls(backbone, perturb_at=perturb_at, dtype=dtype)
-        settings = families.settings_of(checkpoint)
+        settings = settings_of(checkpoint, activations.ACTIVATIONS)
         hidden_dropout = settings.pop("hidden_dropout")
         if dropout is not None:
             hidden_dropout = settings["attention_dropout"] = dropout

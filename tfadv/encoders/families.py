@@ -8,7 +8,6 @@ import keras_hub
 import numpy as np
 
 from tfadv.encoders import keras_hub_backbones
-from tfadv.encoders.activations import ACTIVATIONS
 from tfadv.sources import families
 from tfadv.sources.checkpoint import Checkpoint
 from tfadv.sources.families import Family
@@ -27,64 +26,6 @@ def of_backbone(backbone: keras.Model) -> Family:
         if family.backbone == type(backbone).__name__
     ]
     return family
-
-
-def settings_of(checkpoint: Checkpoint) -> dict:
-    """Reads what a Hugging Face config says of how its encoder computes.
-
-    Args:
-        checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
-
-    Returns:
-        dict, arguments of `tfadv.Encoder`: `activation`, `layer_norm_epsilon`,
-        `hidden_dropout` and `attention_dropout`.
-
-    Raises:
-        InputError: the config asks for what is not computed.
-    """
-    family = families.family_of(checkpoint)
-    config = checkpoint.config
-    for key, only in family.only.items():
-        _check(checkpoint, key, checkpoint.config_json.get(key), [only])
-    key = family.settings["activation"]
-    _check(checkpoint, key, getattr(config, key), ACTIVATIONS)
-    settings = {
-        argument: getattr(config, key)
-        for argument, key in family.settings.items()
-    }
-    for argument in ("hidden_dropout", "attention_dropout"):
-        if not 0 <= settings[argument] < 1:
-            raise checkpoint.error(
-                "bad-config",
-                "expected a number from 0 to below 1 in "
-                f"{checkpoint.folder / 'config.json'}, found "
-                f"{family.settings[argument]}={settings[argument]!r}",
-                "correct it in a copy of the file",
-            )
-    return settings
-
-
-def classifier_dropout(checkpoint: Checkpoint) -> float:
-    """Reads the dropout rate of a classifier's head from a config.
-
-    Args:
-        checkpoint: `tfadv.sources.checkpoint.Checkpoint` of Hugging Face.
-    """
-    family = families.family_of(checkpoint)
-    rate = getattr(checkpoint.config, family.classifier_dropout)
-    if rate is None:
-        rate = getattr(checkpoint.config, family.settings["hidden_dropout"])
-    return rate
-
-
-def _check(checkpoint, key, value, allowed):
-    if value is not None and value not in allowed:
-        raise checkpoint.error(
-            "unsupported-config",
-            f"expected {key}={' or '.join(map(repr, allowed))} in "
-            f"{checkpoint.folder / 'config.json'}, found {key}={value!r}",
-            "choose an encoder that does without it",
-        )
 
 
 def build(
@@ -225,24 +166,3 @@ def assign(parameters: dict[str, Parameter], checkpoint: Checkpoint) -> None:
     """
     for name, parameter in parameters.items():
         parameter.assign(checkpoint.tensors.read(name, parameter.shape))
-
-
-def config_of(encoder: keras.layers.Layer) -> dict:
-    """Returns what a Hugging Face config must say of an encoder.
-
-    Args:
-        encoder: `tfadv.Encoder`.
-    """
-    family = of_backbone(encoder.backbone)
-    sizes = {
-        key: getattr(encoder.backbone, argument)
-        for argument, key in family.sizes.items()
-    }
-    settings = {
-        key: getattr(encoder, argument)
-        for argument, key in family.settings.items()
-    }
-    if encoder.activation is None:  # KerasHub's own
-        key = family.settings["activation"]
-        settings[key] = encoder.description.activation
-    return {"model_type": family.name, **sizes, **settings}

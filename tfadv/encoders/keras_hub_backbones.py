@@ -1,37 +1,39 @@
-"""KerasHub's backbones, opened: the only module that knows their inside.
+"""KerasHub's backbones: the only module that knows what is inside of them.
 
 KerasHub builds every encoder with one dropout, one epsilon and one activation,
-whatever its checkpoint was trained with. Here they are set apart on a built
-backbone, and checked for what the rest of the encoders relies on.
+whatever its checkpoint was trained with. `configure` sets them one by one.
+
+In mixed precision it rounds sums of residuals 24 times in an encoder of 12
+layers, and delta before anything has read it; a classifier that has yet to tell
+its classes apart then learns later, or not. So `policy` and `keep_residuals`
+make only the matrix products half, and what lies between two of them. All that
+carries a token's vector from one block to the next stays float32: embeddings
+and delta, sums with residuals, LayerNorm, dropout, the probabilities of
+attention, and the pooler.
 """
 
+import contextlib
 import functools
 import math
+import operator
 
 import keras
 import keras_hub
 
-from tfadv.encoders import activations
-from tfadv.encoders.description import (
-    BlockWeights,
-    Dense,
-    EncoderDescription,
-    Norm,
-)
+from tfadv.encoders import activations, description
 from tfadv.errors import InputError
 
+# The blocks' names, and those of the layers in them.
+_BLOCKS = r"(transformer_layer_\d+|group_\d+_inner_layer_\d+)(/.*)?"
 
-def _members(function):
-    """Makes a member that a backbone lacks a clear error."""
 
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        try:
-            return function(*args, **kwargs)
-        except AttributeError as error:
-            raise _unlike("its members", error) from error
-
-    return call
+@contextlib.contextmanager
+def _known_members():
+    """Makes a clear error of a member that a backbone lacks."""
+    try:
+        yield
+    except AttributeError as error:
+        raise _unlike("its members", error) from error
 
 
 def blocks(backbone: keras.Model) -> list:
@@ -43,7 +45,28 @@ def blocks(backbone: keras.Model) -> list:
     ]
 
 
-@_members
+def policy(
+    dtype: str | keras.DTypePolicy | None,
+) -> keras.DTypePolicy | keras.dtype_policies.DTypePolicyMap:
+    """Returns the policy with which a KerasHub backbone is to be made.
+
+    Args:
+        dtype: string or `keras.DTypePolicy`, such as `"mixed_bfloat16"`, or
+            `None` for Keras' own.
+
+    Returns:
+        The policy, or in mixed precision a map that gives it to the blocks
+        alone.
+    """
+    policy = keras.dtype_policies.get(dtype)
+    if policy.compute_dtype == policy.variable_dtype:
+        return policy
+    return keras.dtype_policies.DTypePolicyMap(
+        policy.variable_dtype, {_BLOCKS: policy}
+    )
+
+
+@_known_members()
 def configure(
     backbone: keras.Model,
     activation: str | None = None,
@@ -60,16 +83,15 @@ def configure(
         backbone: built `keras_hub.models.AlbertBackbone` or
             `keras_hub.models.BertBackbone`.
         activation: string. The feed-forward layers' activation by its Hugging
-            Face name, see `tfadv.encoders.activations.ACTIVATIONS`.
+            Face name, see `tfadv.encoders.activations.ACTIVATIONS`. `None`
+            leaves it as it is, as for all that follow.
         layer_norm_epsilon: float. The epsilon of every LayerNormalization.
         hidden_dropout: float. The rate after the embeddings, after attention's
             output and after the feed-forward layers.
         attention_dropout: float. The rate for the probabilities of attention.
 
-    `None` leaves each of them as it is.
-
     Raises:
-        InputError: the activation is not supported.
+        InputError: the backbone lacks a member that is set.
 
     Example:
 
@@ -77,48 +99,33 @@ def configure(
     configure(backbone, "gelu", 1e-12, 0.1, 0.0)
     ```
     """
-    if activation is not None and activation not in activations.ACTIVATIONS:
-        raise InputError(
-            "unsupported-activation",
-            f"expected one of {', '.join(activations.ACTIVATIONS)}, found "
-            f"{activation!r}",
-            "choose an encoder with one of these",
-            argument="encoder",
-        )
     if hidden_dropout is not None:
         backbone.dropout = hidden_dropout
-        _set_rate(backbone.embeddings_dropout, hidden_dropout)
-    if layer_norm_epsilon is not None:
-        backbone.embeddings_layer_norm.epsilon = layer_norm_epsilon
+    _set_rate(backbone.embeddings_dropout, hidden_dropout)
+    norms = [backbone.embeddings_layer_norm]
     for block in blocks(backbone):
+        norms += [block._self_attention_layer_norm]
+        norms += [block._feedforward_layer_norm]
+        _set_rate(block._self_attention_dropout, hidden_dropout)
+        _set_rate(block._feedforward_dropout, hidden_dropout)
         attention = block._self_attention_layer
+        _set_rate(attention._dropout_layer, attention_dropout)
+        # Where its own rate is 0, Keras' attention skips the layer.
+        attention._dropout = attention._dropout_layer.rate
         if activation is not None:
             block.activation = activations.ACTIVATIONS[activation]
             block._feedforward_intermediate_dense.activation = block.activation
-        if layer_norm_epsilon is not None:
-            block.layer_norm_epsilon = layer_norm_epsilon
-            block._self_attention_layer_norm.epsilon = layer_norm_epsilon
-            block._feedforward_layer_norm.epsilon = layer_norm_epsilon
-        if hidden_dropout is not None:
-            block.dropout = hidden_dropout
-            _set_rate(block._self_attention_dropout, hidden_dropout)
-            _set_rate(block._feedforward_dropout, hidden_dropout)
-        if attention_dropout is not None:
-            # Where its own rate is 0, Keras' attention skips the layer.
-            attention._dropout = attention_dropout
-            _set_rate(attention._dropout_layer, attention_dropout)
+    for norm in norms if layer_norm_epsilon is not None else ():
+        norm.epsilon = layer_norm_epsilon
 
 
-@_members
+@_known_members()
 def keep_residuals(backbone: keras.Model) -> None:
     """Makes a backbone's blocks carry their tokens in the weights' precision.
 
-    See `tfadv.encoders.precision` for why.
-
     Args:
-        backbone: KerasHub backbone. The policies of its pooler, its
-            `keras_hub.layers.TransformerEncoder`s and those layers in them
-            that make no matrix product are changed.
+        backbone: KerasHub backbone. The policies of its pooler, its blocks and
+            those layers in them that make no matrix product are changed.
     """
     pooler = backbone.pooled_dense
     pooler.dtype_policy = pooler.variable_dtype
@@ -142,8 +149,8 @@ def keep_residuals(backbone: keras.Model) -> None:
         dropout.call = functools.partial(_cast, dropout.call, half)
 
 
-@_members
-def describe(backbone: keras.Model) -> EncoderDescription:
+@_known_members()
+def describe(backbone: keras.Model) -> description.EncoderDescription:
     """Describes a backbone: its weights, and what is computed with them.
 
     Args:
@@ -155,8 +162,7 @@ def describe(backbone: keras.Model) -> EncoderDescription:
         `EncoderDescription`. Its weights are the backbone's variables.
 
     Raises:
-        InputError: the backbone is not built as its KerasHub class was when
-            this was written.
+        InputError: KerasHub has built it in an unknown way.
 
     Example:
 
@@ -165,6 +171,8 @@ def describe(backbone: keras.Model) -> EncoderDescription:
     ```
     """
     found = blocks(backbone)
+    activation = found[0].activation
+    compute_dtype = found[0]._self_attention_layer.compute_dtype
     order = backbone.transformer_layers
     projection = None
     if hasattr(backbone, "num_groups"):  # ALBERT
@@ -172,19 +180,20 @@ def describe(backbone: keras.Model) -> EncoderDescription:
         order = [block for group in order for block in group * times]
         projection = _dense(backbone.embeddings_projection)
     pooler = backbone.pooled_dense
-    [compute_dtype] = {b._self_attention_layer.compute_dtype for b in found}
-    [activation] = {_activation_name(block.activation) for block in found}
-    return EncoderDescription(
+    return description.EncoderDescription(
         lookups={
             "token_ids": backbone.token_embedding.embeddings._value,
             "positions": backbone.position_embedding.position_embeddings._value,
             "segment_ids": backbone.segment_embedding.embeddings._value,
         },
         embeddings_norm=_norm(backbone.embeddings_layer_norm),
-        blocks=tuple(map(_block, found)),
+        blocks=tuple(
+            _block(block, backbone, activation, compute_dtype)
+            for block in found
+        ),
         order=tuple(map(found.index, order)),
         num_heads=backbone.num_heads,
-        activation=activation,
+        activation=_activation_name(activation),
         compute_dtype=compute_dtype,
         projection=projection,
         pooler=_dense(pooler, pooler.activation),
@@ -192,7 +201,7 @@ def describe(backbone: keras.Model) -> EncoderDescription:
     )
 
 
-@_members
+@_known_members()
 def block_layers(block: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
     """Names the layers that hold a block's weights.
 
@@ -200,8 +209,7 @@ def block_layers(block: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
         block: `keras_hub.layers.TransformerEncoder`, built.
 
     Returns:
-        dict: `"query"`, `"key"`, `"value"`, `"output"`, `"inner"` and
-        `"outer"`, dense layers; `"attention_norm"` and `"feedforward_norm"`.
+        dict from their names in `description.BlockWeights`.
     """
     attention = block._self_attention_layer
     return {
@@ -216,59 +224,66 @@ def block_layers(block: keras.layers.Layer) -> dict[str, keras.layers.Layer]:
     }
 
 
-def _block(block):
+def _block(block, backbone, activation, compute_dtype):
+    hidden, inner = backbone.hidden_dim, backbone.intermediate_dim
+    heads, size = backbone.num_heads, hidden // backbone.num_heads
     layers = block_layers(block)
-    attention = block._self_attention_layer
-    inputs = layers["query"].kernel.shape[0]
-    heads, size = attention.num_heads, attention.key_dim
-    kernels = [layers[name].kernel.shape for name in ("query", "key", "value")]
-    _expect(block, "kernels", kernels, [(inputs, heads, size)] * 3)
-    kernel = layers["output"].kernel.shape
-    _expect(block, "an output kernel", kernel, (heads, size, inputs))
-    scale = attention._inverse_sqrt_key_dim
-    _expect(block, "attention's scale", scale, 1 / math.sqrt(size))
-    for kind in ("_use_gate", "_sliding_window"):
-        _expect(block, kind, getattr(attention, kind, None) or None, None)
-    carried = block.compute_dtype, attention._softmax.compute_dtype
-    _expect(block, "residuals", carried, (block.variable_dtype,) * 2)
-    return BlockWeights(
+    shapes = {
+        **dict.fromkeys(["query", "key", "value"], (hidden, heads, size)),
+        "output": (heads, size, hidden),
+        "inner": (hidden, inner),
+        "outer": (inner, hidden),
+    }
+    for name, shape in shapes.items():
+        _expect(layers[name], "kernel.shape", shape)
+        _expect(layers[name], "compute_dtype", compute_dtype)
+    for path, expected in {
+        "_self_attention_layer._inverse_sqrt_key_dim": 1 / math.sqrt(size),
+        "_self_attention_layer._softmax.compute_dtype": block.variable_dtype,
+        "compute_dtype": block.variable_dtype,
+        "activation": activation,
+    }.items():
+        _expect(block, path, expected)
+    weights = {
+        name: _norm(layer)
+        if name.endswith("norm")
+        else _dense(layer, activation if name == "inner" else None)
+        for name, layer in layers.items()
+    }
+    return description.BlockWeights(
+        **weights,
         norm_first=block.normalize_first,
-        attention_dropout=attention._dropout_layer,
+        attention_dropout=block._self_attention_layer._dropout_layer,
         output_dropout=block._self_attention_dropout,
         feedforward_dropout=block._feedforward_dropout,
-        **{
-            name: _norm(layer)
-            if name.endswith("norm")
-            else _dense(layer, block.activation if name == "inner" else None)
-            for name, layer in layers.items()
-        },
     )
 
 
 def _dense(layer, activation=None):
-    expected = activation or keras.activations.linear
-    _expect(layer, "the activation", layer.activation, expected)
+    _expect(layer, "activation", activation or keras.activations.linear)
     bias = None if layer.bias is None else layer.bias._value
-    return Dense(layer.kernel._value, bias)
+    return description.Dense(layer.kernel._value, bias)
 
 
 def _norm(layer):
-    _expect(layer, "axes", list(layer.axis), [-1])
-    _expect(layer, "rms_scaling", layer.rms_scaling, False)
-    return Norm(layer.gamma._value, layer.beta._value, layer.epsilon)
+    _expect(layer, "axis", [-1])
+    return description.Norm(
+        layer.gamma._value, layer.beta._value, layer.epsilon
+    )
 
 
 def _activation_name(function):
-    for name, known in activations.POOLERS.items():
+    for name, known in activations.ACTIVATIONS.items():
         if function is known:
             return name
     name = getattr(function, "__name__", str(function))
     return "gelu_new" if name == "gelu_approximate" else name
 
 
-def _expect(layer, what, found, expected):
+def _expect(layer, path, expected):
+    found = operator.attrgetter(path)(layer)
     if found != expected:
-        raise _unlike(f"{what} {expected} in {layer.name}", found)
+        raise _unlike(f"{layer.name}.{path}={expected}", found)
 
 
 def _unlike(expected, found):
@@ -281,6 +296,8 @@ def _unlike(expected, found):
 
 
 def _set_rate(dropout, rate):
+    if rate is None:
+        return
     if rate and not hasattr(dropout, "seed_generator"):
         # Keras makes none where the rate is 0, and then locks the layer.
         dropout._tracker.unlock()

@@ -1,8 +1,10 @@
 """The real tokens of a batch, one after the other, without the padding.
 
-All layers but attention compute a token by itself: attention alone needs a
-padded tensor, in which a text is a row.
+Attention needs a padded tensor, in which a text is a row. All other layers
+compute each token by itself.
 """
+
+import functools
 
 import tensorflow as tf
 from tensorflow.python.framework import ops
@@ -12,14 +14,14 @@ from tensorflow.python.ops import control_flow_util
 class Packing:
     """Which tokens of a padded batch are computed, and where each one stands.
 
-    The texts' first tokens come first. The number of tokens is rounded up, for
-    few distinct ones: oneDNN and XLA make their kernels for one number. What
-    rounds up is padding, of which no real token reads anything. Where XLA
-    compiles a whole training step, all of it is there: shapes must be known.
+    The texts' first tokens come first. The number of tokens is rounded up to
+    one of a few: oneDNN and XLA make their kernels for one number. What rounds
+    it up is padding, which no real token reads. Where XLA compiles a whole
+    training step, all padding is computed: XLA must know the shapes.
 
     Args:
         padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
-            The first token of a text is one of them, whatever the mask tells.
+            The first token of a text is always one of them.
 
     Example:
 
@@ -30,7 +32,7 @@ class Packing:
     ```
     """
 
-    def __init__(self, padding_mask):
+    def __init__(self, padding_mask: tf.Tensor):
         mask = tf.cast(padding_mask, tf.bool)
         first = tf.ones_like(mask[:, :1])
         self.mask = tf.concat([first, mask[:, 1:]], axis=1)
@@ -46,23 +48,23 @@ class Packing:
             self._rows = tf.minimum(self._rows, real)
 
     @property
-    def rows(self):
-        """How many rows there are, an int32 tensor."""
+    def rows(self) -> tf.Tensor:
+        """The number of rows, an int32 tensor."""
         return tf.size(self._slots)
 
-    def pack(self, padded):
+    def pack(self, padded: tf.Tensor) -> tf.Tensor:
         """Returns the rows, `[rows, hidden]`, of `[batch, tokens, hidden]`."""
         rows = tf.reshape(padded, [-1, padded.shape[-1]])
         return _moved(rows, self._slots, self._rows)
 
-    def unpack(self, rows):
+    def unpack(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns `[batch, tokens, hidden]`, 0 where padding is."""
         padded = _moved(rows, self._rows, self._slots)
         shape = [self.batch, self.tokens, rows.shape[-1]]
         real = tf.cast(self.mask, rows.dtype)
         return tf.reshape(padded, shape) * real[:, :, None]
 
-    def split(self, rows, num_heads):
+    def split(self, rows: tf.Tensor, num_heads: int) -> tf.Tensor:
         """Splits rows into heads and pads them, for attention.
 
         Args:
@@ -70,29 +72,23 @@ class Packing:
             num_heads: int.
 
         Returns:
-            tensor of shape `[heads, batch, tokens, hidden / heads]`. Where
-            padding is, it is of no use, but finite.
+            tensor of shape `[heads, batch, tokens, hidden / heads]`, finite
+            where padding is.
         """
         size = rows.shape[-1] // num_heads
-        found = _moved(
-            tf.reshape(rows, [-1, size]),
-            self._to_heads(num_heads),
-            self._to_rows(num_heads),
-        )
-        return tf.reshape(found, [num_heads, self.batch, self.tokens, size])
+        places = self._to_heads(num_heads), self._to_rows(num_heads)
+        heads = _moved(tf.reshape(rows, [-1, size]), *places)
+        return tf.reshape(heads, [num_heads, self.batch, self.tokens, size])
 
-    def join(self, heads):
+    def join(self, heads: tf.Tensor) -> tf.Tensor:
         """Undoes `split`: the rows, `[rows, hidden]`."""
         num_heads, _, _, size = heads.shape
-        found = _moved(
-            tf.reshape(heads, [-1, size]),
-            self._to_rows(num_heads),
-            self._to_heads(num_heads),
-        )
-        return tf.reshape(found, [-1, num_heads * size])
+        places = self._to_rows(num_heads), self._to_heads(num_heads)
+        rows = _moved(tf.reshape(heads, [-1, size]), *places)
+        return tf.reshape(rows, [-1, num_heads * size])
 
-    def attention_bias(self, dtype):
-        """What keeps attention off the padding, `[batch, 1, tokens]`."""
+    def attention_bias(self, dtype: tf.DType) -> tf.Tensor:
+        """Returns what keeps padding unread, `[batch, 1, tokens]`."""
         keys = tf.cast(self.mask, dtype)[:, None, :]
         return (1 - keys) * dtype.min / 2
 
@@ -108,7 +104,7 @@ class Packing:
         return tf.reshape(heads, [-1])
 
 
-def round_up(number):
+def round_up(number: tf.Tensor) -> tf.Tensor:
     """Rounds to a multiple of 8, or of a sixteenth of larger numbers.
 
     Args:
@@ -128,17 +124,17 @@ def _compiled_whole():
 
 
 def _moved(rows, there, back):
-    """Looks rows up, and in the gradient looks them up the other way.
+    """Looks rows up; the gradient looks them up the other way.
 
-    TensorFlow's own gradient would add them up one by one. `back` tells, for
+    TensorFlow's own gradient would add them up one by one. `back` has, for
     every row, one place that it was moved to: other places are padding's, whose
     gradient is 0.
     """
 
     @tf.custom_gradient
     def move(rows):
-        return tf.gather(rows, there), lambda upstream: tf.gather(
-            upstream, back
+        return tf.gather(rows, there), functools.partial(
+            tf.gather, indices=back
         )
 
     return move(rows)

@@ -68,13 +68,16 @@ def compare(
         served(text=tf.constant(examples.texts[i : i + _TEXTS_AT_ONCE]))
         for i in progress.track(starts, "comparing")
     ]
-    found = np.concatenate([answer["probabilities"] for answer in answers])
+    probabilities = np.concatenate(
+        [answer["probabilities"] for answer in answers]
+    )
     expected = run.predict_proba(examples.texts)
-    classes, wanted = np.argmax(found, axis=1), np.argmax(expected, axis=1)
+    classes = np.argmax(probabilities, axis=1)
+    wanted = np.argmax(expected, axis=1)
     return Comparison(
         examples=len(examples),
         different_classes=int(np.sum(classes != wanted)),
-        largest_difference=float(np.max(np.abs(found - expected))),
+        largest_difference=float(np.max(np.abs(probabilities - expected))),
         run_accuracy=float(np.mean(wanted == examples.labels)),
         export_accuracy=float(np.mean(classes == examples.labels)),
     )

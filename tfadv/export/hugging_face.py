@@ -88,7 +88,7 @@ def _config(run, family):
     encoder = Checkpoint(encoder_folder)
     content = encoder.config_json
     if encoder.is_keras_hub:
-        content = families.config_of(run.classifier.encoder)
+        content = _encoder_config(run.classifier.encoder, family)
     content = {k: v for k, v in content.items() if k not in _DROPPED}
     settings = run.record.settings
     content |= {
@@ -115,3 +115,19 @@ def _config(run, family):
     # Given to the constructor, it would import PyTorch.
     config.dtype = "float32"
     return config
+
+
+def _encoder_config(encoder, family):
+    """What a Hugging Face config must say of an encoder."""
+    sizes = {
+        key: getattr(encoder.backbone, argument)
+        for argument, key in family.sizes.items()
+    }
+    settings = {
+        key: getattr(encoder, argument)
+        for argument, key in family.settings.items()
+    }
+    if encoder.activation is None:  # KerasHub's own
+        key = family.settings["activation"]
+        settings[key] = encoder.description.activation
+    return {"model_type": family.name, **sizes, **settings}

@@ -151,8 +151,8 @@ def _check_answers(run, folder, precision):
     import tensorflow as tf
 
     served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    found = served(text=tf.constant(_TEXTS))["probabilities"].numpy()
-    difference = float(np.max(np.abs(found - run.predict_proba(_TEXTS))))
+    answers = served(text=tf.constant(_TEXTS))["probabilities"].numpy()
+    difference = float(np.max(np.abs(answers - run.predict_proba(_TEXTS))))
     # Written so that NaN fails, too.
     if not difference <= _TOLERANCE[precision]:
         raise InputError(

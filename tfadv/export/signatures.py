@@ -9,7 +9,7 @@ is needed.
 
 import tensorflow as tf
 
-from tfadv.encoders.frozen import FrozenEncoder, places
+from tfadv.export.frozen import FrozenEncoder, places
 
 # Sentences that the encoder reads at a time, sorted by length. It bounds the
 # memory that a large request takes.

@@ -198,35 +198,33 @@ def training_curves(groups: Groups) -> Picture:
     """
     runs = [run for group in groups for run in group]
     logged = {key for run in runs for line in _progress(run) for key in line}
-    others = sorted(
-        key
-        for key in logged - {"classification_loss"}
-        if key.endswith("_loss") and not key.startswith("val_")
-    )
-    # Without objectives, the loss is the classification loss.
-    terms = [
-        key for key in ("loss", "classification_loss", *others) if key in logged
-    ]
-    panels = [(key, key.replace("_", " ")) for key in terms]
+    # What is drawn in a panel, by its title: the first of these that a run has.
+    panels = {"loss": ("loss",)}
+    if "classification_loss" in logged:
+        # Without objectives, the loss is the classification loss.
+        panels["classification loss"] = ("classification_loss", "loss")
+    for key in sorted(logged - {"classification_loss"}):
+        if key.endswith("_loss") and not key.startswith("val_"):
+            panels[key.replace("_", " ")] = (key,)
     with_dev = any("val_accuracy" in line for r in runs for line in r.metrics)
-    if with_dev or "accuracy" in logged:
-        panels.append(("accuracy", "accuracy"))
+    if with_dev or logged & {"accuracy", "clean_accuracy"}:
+        panels["accuracy"] = ("accuracy", "clean_accuracy")
+    if "adversarial_accuracy" in logged:
+        panels["adversarial accuracy"] = ("adversarial_accuracy",)
     end = max(line["epoch"] for run in runs for line in run.metrics)
     columns, rows = _grid(len(panels))
     figure = _figure(3.4 * columns, 2.9 * rows + 0.3)
     all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in all_axes[len(panels) :]:
         axes.set_visible(False)
-    for axes, (key, label) in zip(all_axes, panels, strict=False):
+    for axes, (title, keys) in zip(all_axes, panels.items(), strict=False):
         for _, group, color in _colored(groups):
             for run in group:
-                _draw(axes, _progress(run), key, color, lw=1)
-                if key == "accuracy":
-                    _draw(
-                        *(axes, run.metrics, "val_accuracy", color),
-                        **{"lw": 0, "marker": "o", "markersize": 5},
-                    )
-        axes.set_title(label)
+                _draw(axes, _progress(run), keys, color, lw=1)
+                if title == "accuracy":
+                    dots = {"lw": 0, "marker": "o", "markersize": 5}
+                    _draw(axes, run.metrics, ("val_accuracy",), color, **dots)
+        axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.set_xlim(0, 1.03 * end)
         axes.xaxis.set_major_locator(
@@ -245,8 +243,7 @@ def training_curves(groups: Groups) -> Picture:
         "training_curves",
         "Training",
         "A panel per term, a line per run, against epochs: "
-        f"{', '.join(label for _, label in panels)}; dots where the dev split "
-        "was measured.",
+        f"{', '.join(panels)}; dots where the dev split was measured.",
         figure,
     )
 
@@ -256,7 +253,8 @@ def _progress(run):
     return run.updates or run.metrics
 
 
-def _draw(axes, lines, key, color, **style):
+def _draw(axes, lines, keys, color, **style):
+    key = next((k for k in keys if any(k in line for line in lines)), None)
     points = [
         (line["epoch"], line[key])
         for line in lines

@@ -247,7 +247,7 @@ def names(groups: list[list[ReportedRun]]) -> list[str]:
         0.2)"`.
     """
     compared = [group[0].compared() for group in groups]
-    found = []
+    result = []
     for facts in compared:
         like = [
             other for other in compared if other["method"] == facts["method"]
@@ -260,10 +260,10 @@ def names(groups: list[list[ReportedRun]]) -> list[str]:
         name = facts["method"]
         if differing:
             name += f" ({', '.join(differing)})"
-        found.append(name)
+        result.append(name)
     return [
-        name if found.count(name) == 1 else f"{name} ({group[0].folder})"
-        for name, group in zip(found, groups, strict=True)
+        name if result.count(name) == 1 else f"{name} ({group[0].folder})"
+        for name, group in zip(result, groups, strict=True)
     ]
 
 

@@ -154,20 +154,25 @@ def distance_table(groups: Groups) -> Table:
 def word_class_table(groups: Groups) -> Table:
     """Which words delta pushes, at the largest epsilon."""
     epsilon = _epsilons(groups)[-1]
-    found = []
+    norms = []
     for group in groups:
         measured = [r.robustness for r in group if r.robustness]
-        found.append(_at(measured, epsilon, "delta_norm_by_word_class"))
-    classes = sorted({kind for of in found for one in of for kind in one})
+        norms.append(_at(measured, epsilon, "delta_norm_by_word_class"))
+    classes = sorted(
+        {kind for of_group in norms for one in of_group for kind in one}
+    )
     rows = [
         [
             name,
             *(
-                _mean([one[kind]["mean"] for one in of if kind in one], ".4f")
+                _mean(
+                    [one[kind]["mean"] for one in of_group if kind in one],
+                    ".4f",
+                )
                 for kind in classes
             ),
         ]
-        for name, of in zip(names(groups), found, strict=True)
+        for name, of_group in zip(names(groups), norms, strict=True)
     ]
     return Table(
         f"Mean norm of delta on a token, epsilon {epsilon:g}",

@@ -65,14 +65,14 @@ def measure(
 
     @tf.function(input_signature=signature, autograph=False)
     def attacked(x, y, epsilon):
-        found = pgd_attack(run.classifier, x, y, epsilon, seed=seed, **attack)
-        guess = tf.argmax(found.clean["logits"], 1, output_type=y.dtype)
+        result = pgd_attack(run.classifier, x, y, epsilon, seed=seed, **attack)
+        guess = tf.argmax(result.clean["logits"], 1, output_type=y.dtype)
         return (
-            found.fooled,
+            result.fooled,
             guess != y,
-            tf.cast(found.clean["pooled_output"], tf.float32),
-            tf.cast(found.adversarial["pooled_output"], tf.float32),
-            tf.norm(found.delta, axis=2),
+            tf.cast(result.clean["pooled_output"], tf.float32),
+            tf.cast(result.adversarial["pooled_output"], tf.float32),
+            tf.norm(result.delta, axis=2),
         )
 
     rows, attacked_representations = [], []

@@ -94,8 +94,8 @@ def reconstruct(
 
     @tf.function(input_signature=batching.batch_spec(), autograph=False)
     def attacked(x, y):
-        found = pgd_attack(run.classifier, x, y, epsilon, **attack)
-        embeddings = tf.cast(encoder.embed(x), tf.float32) + found.delta
+        result = pgd_attack(run.classifier, x, y, epsilon, **attack)
+        embeddings = tf.cast(encoder.embed(x), tf.float32) + result.delta
         read = head.reconstruct(
             encoder.encode(embeddings, x)["sequence_output"]
         )

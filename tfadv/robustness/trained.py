@@ -3,10 +3,10 @@
 import pathlib
 import typing
 
+import keras
 import numpy as np
 
 from tfadv.text.tokenizer import Tokenizer
-from tfadv.update.classifier import AdversarialClassifier
 
 
 class Trained(typing.Protocol):
@@ -20,7 +20,7 @@ class Trained(typing.Protocol):
     """
 
     folder: pathlib.Path
-    classifier: AdversarialClassifier
+    classifier: keras.Model
     tokenizer: Tokenizer
     label_names: tuple[str, ...]
 

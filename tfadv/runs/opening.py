@@ -12,6 +12,7 @@ from tfadv.runs.record import Record
 from tfadv.runs.run import Run, build_classifier
 from tfadv.runs.settings import EncoderSettings, Settings
 from tfadv.sources.checkpoint import CONFIG, TOKENIZER_CONFIG, Checkpoint
+from tfadv.sources.families import classifier_dropout
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.update.classifier import AdversarialClassifier
 
@@ -182,7 +183,7 @@ def _load_checkpoint(checkpoint, precision):
     classifier = AdversarialClassifier(
         encoder,
         num_classes=len(label_names),
-        dropout=families.classifier_dropout(checkpoint),
+        dropout=classifier_dropout(checkpoint),
         dtype=encoder.dtype_policy,
     )
     families.assign(families.classifier_parameters(classifier), checkpoint)

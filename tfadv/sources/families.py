@@ -6,6 +6,7 @@ or here, and an entry of `FAMILIES`.
 
 import dataclasses
 import re
+from collections.abc import Collection
 
 from tfadv.sources.checkpoint import Checkpoint
 
@@ -167,6 +168,65 @@ def family_of(checkpoint: Checkpoint) -> Family:
             "choose an encoder of one of these families",
         )
     return family
+
+
+def settings_of(checkpoint: Checkpoint, activations: Collection[str]) -> dict:
+    """Reads what a Hugging Face config says of how its encoder computes.
+
+    Args:
+        checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
+        activations: the names of those that are computed.
+
+    Returns:
+        dict, arguments of `tfadv.Encoder`: `activation`, `layer_norm_epsilon`,
+        `hidden_dropout` and `attention_dropout`.
+
+    Raises:
+        InputError: the config asks for what is not computed.
+    """
+    family = family_of(checkpoint)
+    config = checkpoint.config
+    for key, only in family.only.items():
+        _check(checkpoint, key, checkpoint.config_json.get(key), [only])
+    key = family.settings["activation"]
+    _check(checkpoint, key, getattr(config, key), activations)
+    settings = {
+        argument: getattr(config, key)
+        for argument, key in family.settings.items()
+    }
+    for argument in ("hidden_dropout", "attention_dropout"):
+        if not 0 <= settings[argument] < 1:
+            raise checkpoint.error(
+                "bad-config",
+                "expected a number from 0 to below 1 in "
+                f"{checkpoint.folder / 'config.json'}, found "
+                f"{family.settings[argument]}={settings[argument]!r}",
+                "correct it in a copy of the file",
+            )
+    return settings
+
+
+def classifier_dropout(checkpoint: Checkpoint) -> float:
+    """Reads the dropout rate of a classifier's head from a config.
+
+    Args:
+        checkpoint: `tfadv.sources.checkpoint.Checkpoint` of Hugging Face.
+    """
+    family = family_of(checkpoint)
+    rate = getattr(checkpoint.config, family.classifier_dropout)
+    if rate is None:
+        rate = getattr(checkpoint.config, family.settings["hidden_dropout"])
+    return rate
+
+
+def _check(checkpoint, key, value, allowed):
+    if value is not None and value not in allowed:
+        raise checkpoint.error(
+            "unsupported-config",
+            f"expected {key}={' or '.join(map(repr, allowed))} in "
+            f"{checkpoint.folder / 'config.json'}, found {key}={value!r}",
+            "choose an encoder that does without it",
+        )
 
 
 def masked_lm_head(checkpoint: Checkpoint) -> dict | None:

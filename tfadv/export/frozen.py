@@ -26,7 +26,13 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv.encoders import activations, blocks
-from tfadv.encoders.description import Block, EncoderDescription, split
+from tfadv.encoders.description import (
+    Block,
+    BlockWeights,
+    Dense,
+    EncoderDescription,
+    Part,
+)
 from tfadv.encoders.packing import round_up
 from tfadv.errors import InputError
 
@@ -85,8 +91,10 @@ class FrozenEncoder:
     ):
         blocks.check_supported(description)
         self.dtype = tf.as_dtype(dtype)
-        self.activation = activations.fused(description.activation)
-        self.pool = activations.POOLERS[description.pooler_activation]
+        self.activation = activations.ACTIVATIONS[description.activation]
+        if description.activation == "gelu":
+            self.activation = activations.gelu  # which is fused
+        self.pool = activations.ACTIVATIONS[description.pooler_activation]
         self.hidden_dim = description.hidden_dim
         self.num_heads = description.num_heads
         self.order = description.order
@@ -235,6 +243,52 @@ class FrozenEncoder:
         return tf.nest.map_structure(
             lambda x: x if x is None else x.astype(dtype), _arrays(structure)
         )
+
+
+def split(weights: BlockWeights, parts: int) -> list[Part]:
+    """Splits a block's matrices by heads and by inner units.
+
+    Args:
+        weights: `BlockWeights` of numpy arrays.
+        parts: int, a divisor of the numbers of heads and of inner units.
+
+    Returns:
+        list of `Part`s of numpy arrays. The first one has the biases that are
+        added to the sum over the parts; the others' are 0.
+
+    Example:
+
+    ```python
+    left, right = split(weights, 2)
+    ```
+    """
+    query, key, value, inner = (
+        _by_outputs(dense, parts)
+        for dense in (weights.query, weights.key, weights.value, weights.inner)
+    )
+    into_heads = [
+        Dense(
+            np.concatenate([layer.kernel for layer in layers], axis=1),
+            np.concatenate([layer.bias for layer in layers]),
+        )
+        for layers in zip(query, key, value, strict=True)
+    ]
+    output, outer = (
+        _by_inputs(dense, parts) for dense in (weights.output, weights.outer)
+    )
+    return list(map(Part, into_heads, output, inner, outer))
+
+
+def _by_outputs(dense, parts):
+    kernel = np.reshape(dense.kernel, [-1, dense.outputs])
+    kernels = np.split(kernel, parts, axis=1)
+    return list(map(Dense, kernels, np.split(np.ravel(dense.bias), parts)))
+
+
+def _by_inputs(dense, parts):
+    kernel = np.reshape(dense.kernel, [-1, dense.outputs])
+    biases = [dense.bias] + [np.zeros_like(dense.bias)] * (parts - 1)
+    return list(map(Dense, np.split(kernel, parts), biases))
 
 
 def best_parts() -> int:
