@@ -182,7 +182,8 @@ def _watch(job):
     import safetensors.numpy
 
     from tfadv import progress
-    from tfadv.runs import evaluation, run_folder
+    from tfadv.inference import evaluation
+    from tfadv.runs import run_folder
     from tfadv.training import backup, callbacks, loop
 
     event = _Events(job)

@@ -19,7 +19,7 @@ from tests import kill_runs, tiny_run
 from tests.outside_method import StabilitySettings
 from tfadv.data import batching
 from tfadv.export import checkpoint_folder, saved_model
-from tfadv.runs import evaluation
+from tfadv.inference import evaluation
 from tfadv.tuning import search as searches
 from tfadv.tuning.settings import Tuning
 

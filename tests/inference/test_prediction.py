@@ -14,7 +14,8 @@ import tfadv
 from tests import binaries, tiny_run
 from tfadv.errors import InputError
 from tfadv.export import hugging_face
-from tfadv.runs import prediction, run_folder
+from tfadv.inference import prediction
+from tfadv.runs import run_folder
 from tfadv.training import loop
 from tfadv.training.settings import Settings
 
