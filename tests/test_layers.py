@@ -19,8 +19,9 @@ LAYERS = (
     {"objectives", "data", "encoders", "text"},
     {"sources", "losses"},
     {"replicas", "files"},
-    {"adversaries", "progress"},
-    {"fields", "log", "markdown", "plugins", "startup"},
+    {"adversaries"},
+    {"fields", "plugins", "progress", "startup"},
+    {"log", "markdown"},
     {"errors"},
 )
 LARGEST_FILE, LARGEST_ROOM = 500, 1500
