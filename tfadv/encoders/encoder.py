@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfadv.encoders import activations, blocks, families, keras_hub_backbones
 from tfadv.encoders.packing import Packing
-from tfadv.errors import InputError
 from tfadv.sources import names
 from tfadv.sources.checkpoint import Checkpoint
 from tfadv.sources.families import family_of, settings_of

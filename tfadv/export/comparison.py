@@ -55,7 +55,8 @@ def compare(
 
     ```python
     run = tfadv.load("runs/freelb", precision="float32")
-    print(compare(run, "exports/freelb/1", dataset.test))
+    folder = saved_model.saved_model(run, "exports/freelb")
+    print(compare(run, folder, dataset.test))
     ```
     """
     import numpy as np

@@ -17,7 +17,8 @@ class AttackSettings(Group):
 
     ```python
     settings = AttackSettings(steps=20, max_examples=100)
-    measure(run, settings.first(dataset.test), [0.1], **settings.arguments())
+    texts = settings.first(dataset.test)
+    measure.measure(run, texts, [0.1], **settings.arguments())
     ```
     """
 

@@ -173,6 +173,8 @@ class Settings(Group):
     Example:
 
     ```python
+    from tfadv.objectives.settings import ReconstructionSettings
+
     settings = tfadv.Settings(
         method="rar",
         optimization=OptimizationSettings(max_steps=100),
