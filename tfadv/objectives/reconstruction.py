@@ -74,7 +74,9 @@ class ReconstructionObjective(Objective):
         )
         self.dense.build([None, None, encoder.hidden_dim])
         self.layer_norm = keras.layers.LayerNormalization(
-            epsilon=1e-12, dtype="float32", name="layer_norm"
+            epsilon=encoder.layer_norm_epsilon,
+            dtype="float32",
+            name="layer_norm",
         )
         self.layer_norm.build([None, None, embedding_dim])
         self.bias = self.add_weight(
