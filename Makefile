@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+INSTALL := $(RUN) .ci/install.py
+# Else every process would compile TensorFlow's modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 TEST := TF_CPP_MIN_LOG_LEVEL=3 $(RUN) -m pytest
 # One process a core; TensorFlow's own threads would fight over them. A file's
 # tests share what is made for them.
@@ -22,20 +25,21 @@ help:
 	@echo "make test-torch the fast tests, with the PyTorch reference live"
 	@echo "make benchmark  what things cost against PyTorch, in a short version"
 	@echo "make study      methods x seeds on two datasets, hours; SST2=folder"
-	@echo "make lint       check style; make format mends it"
+	@echo "make lint       check style and types; make format mends style"
 	@echo "make clean      delete the environment and the demo's runs"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: setup.py pyproject.toml | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
+	$(INSTALL) -e .
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	$(INSTALL) -e ".[test]"
 	@touch $@
 
+# With pip: a CPU build, where pip is configured to find one, is taken.
 $(VENV)/installed-torch: $(VENV)/installed-test
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[torch]"
 	@touch $@
@@ -81,6 +85,7 @@ study: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
+	$(RUN) -m mypy
 
 format: $(VENV)/installed-test
 	$(RUN) -m ruff format .

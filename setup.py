@@ -31,6 +31,7 @@ setup(
     ],
     package_dir={"tfadv.flags": "flags", "tfadv.tools": "tools"},
     package_data={
+        "tfadv": ["py.typed"],
         "tfadv.export": ["model_card.md.jinja"],
         "tfadv.flags": ["experiments/*.cfg"],
         "tfadv.report": ["page.html.jinja"],
@@ -67,6 +68,7 @@ setup(
             # For tensorflow_datasets.testing.
             "dill>=0.3.6",
             "hypothesis>=6.100",
+            "mypy==2.4.*",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff==0.17.*",

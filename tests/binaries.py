@@ -1,8 +1,10 @@
-"""The binaries, in processes forked from one that has TensorFlow already.
+"""Binaries and other modules, in processes that have TensorFlow already.
 
-To import it takes longer than most of what a test asks of a binary.
+They are forked from one that has imported it and does nothing with it: the
+import takes longer than most of what a test asks of a binary.
 """
 
+import importlib.util
 import multiprocessing
 import os
 import pathlib
@@ -16,21 +18,23 @@ ROOT = pathlib.Path(__file__).parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
 _PRELOAD = [
     "tests.preloaded",
-    "tfadv.prediction",
     "tfadv.report.page",
-    "tfadv.text_adversary",
-    "tfadv.training",
+    "tfadv.robustness.text_adversary",
+    "tfadv.runs.opening",
+    "tfadv.training.loop",
 ]
 
 
 def warm_up():
     """Starts the process that is forked, which then loads in the background."""
+    # That process passes over modules that do not exist.
+    assert all(map(importlib.util.find_spec, _PRELOAD))
     _CONTEXT.set_forkserver_preload(_PRELOAD)
     forkserver.ensure_running()
 
 
 def start(module, arguments, streams, folder=ROOT, environment=None):
-    """Starts a binary; returns its `multiprocessing.Process`.
+    """Runs a module as `python -m` does.
 
     Args:
         module: string, such as `"tools.train"`.
@@ -39,29 +43,42 @@ def start(module, arguments, streams, folder=ROOT, environment=None):
         folder: path to work in.
         environment: dict of variables that are set besides those of the
             process that is forked.
+
+    Returns:
+        Its `multiprocessing.Process`.
     """
-    warm_up()
-    process = _CONTEXT.Process(
-        target=_run,
-        args=(
-            [module, *map(str, arguments)],
-            list(map(str, streams)),
-            str(folder),
-            environment or {},
-        ),
+    return fork(
+        _run,
+        [module, *map(str, arguments)],
+        list(map(str, streams)),
+        str(folder),
+        environment or {},
     )
+
+
+def fork(function, *arguments):
+    """Calls a function in a new process; returns that."""
+    warm_up()
+    process = _CONTEXT.Process(target=function, args=arguments)
     process.start()
     return process
 
 
-def call(module, *arguments, folder=ROOT, stdin=os.devnull, **environment):
+def call(
+    module,
+    *arguments,
+    folder=ROOT,
+    stdin=os.devnull,
+    timeout=300,
+    **environment,
+):
     """Calls a binary; returns a `subprocess.CompletedProcess` of text."""
     with tempfile.TemporaryDirectory() as places:
         outputs = [pathlib.Path(places, name) for name in ("out", "err")]
         process = start(
             module, arguments, [stdin, *outputs], folder, environment
         )
-        process.join(300)
+        process.join(timeout)
         process.kill()
         process.join()
         return subprocess.CompletedProcess(

@@ -1,8 +1,7 @@
 """Trains in processes of their own that can be killed at any point.
 
-`Runner` starts one process that imports everything and then forks for every
-run: a run costs seconds, and SIGKILL is a real one. What a run does is an
-event; an event has a number, and the run can be killed there.
+A process is forked for every run, so that SIGKILL is a real one. What a run
+does is an event; an event has a number, and the run can be killed there.
 """
 
 import json
@@ -10,11 +9,9 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
 import sys
-import time
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests import binaries
 
 
 class Runner:
@@ -27,14 +24,6 @@ class Runner:
     def __init__(self, folder):
         self.folder = folder
         self._count = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.kill_runs"],
-            cwd=ROOT,
-            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
     def run(self, *flags, kill_at=None, every=1, after=None, term_at=None):
         """Trains to the end, or until it is killed.
@@ -60,18 +49,17 @@ class Runner:
             "every": every,
             "after": after,
         }
-        print(json.dumps(job), file=self._process.stdin, flush=True)
-        code = int(self._process.stdout.readline())
+        process = binaries.fork(_train, job)
+        process.join(after)
+        if after:
+            process.kill()
+            process.join()
         events = log.with_suffix(".events")
         return Ended(
-            code,
+            process.exitcode,
             log.with_suffix(".out").read_text(),
             events.read_text().splitlines() if events.exists() else [],
         )
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.wait()
 
 
 class Ended:
@@ -306,30 +294,3 @@ def _train(job):
     _watch(job)
     sys.argv = ["train", "--backup_seconds=0.000001", *job["flags"]]
     train.start()
-
-
-def _serve():
-    from tfadv import startup
-
-    startup.import_tensorflow()
-    import keras_hub  # noqa: F401
-
-    from tfadv.tools import train  # noqa: F401
-    from tfadv.training import loop  # noqa: F401
-    from tfadv.update import classifier  # noqa: F401
-
-    for line in sys.stdin:
-        job = json.loads(line)
-        child = os.fork()
-        if not child:
-            _train(job)
-            os._exit(99)
-        if job["after"]:
-            time.sleep(job["after"])
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-
-
-if __name__ == "__main__":
-    _serve()

@@ -6,38 +6,22 @@ The runs are `tests.replica_runs`', in processes of their own.
 import contextlib
 import json
 import os
-import pathlib
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
 
 import pytest
 
 from tests import binaries, tiny_run
 
-ROOT = pathlib.Path(__file__).parent.parent
 TOLERANCE = 1e-5
 # The cases of tests.replica_runs, which must not be imported: it is a process.
 CASES, CARL_CASES = 11, 6
 
 
-def environment(**more):
-    return {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **more}
-
-
 def answer(*arguments):
     """What a module of the tests prints last, as JSON."""
-    called = subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
+    called = binaries.call(*arguments, timeout=1800)
     assert called.returncode == 0, called.stderr[-3000:]
     return json.loads(called.stdout.split("\n")[-2])
 
@@ -167,49 +151,45 @@ def ports():
 
 
 @contextlib.contextmanager
-def run_workers(ports, *arguments):
-    """Starts a command on two machines that are one.
+def run_workers(ports, folder, *arguments):
+    """Runs a module on two machines that are one.
 
     Yields the processes and a function that waits for their ends, and returns
     what each has printed and its errors.
     """
     workers = []
+    # Not pipes: a worker that waits for a full one to be read would let the
+    # other one wait, too.
+    outputs = [
+        [folder / f"{i}.{name}" for name in ("out", "err")] for i in "01"
+    ]
     with contextlib.ExitStack() as stack:
-        # Not pipes: a worker that waits for a full one to be read would let
-        # the other one wait, too.
-        files = [
-            [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in "oe"]
-            for _ in ports
-        ]
-        for index, (stdout, stderr) in enumerate(files):
+        for index, paths in enumerate(outputs):
             config = {
                 "cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]},
                 "task": {"type": "worker", "index": index},
             }
-            worker = subprocess.Popen(
-                [sys.executable, *map(str, arguments)],
-                cwd=ROOT,
-                env=environment(TF_CONFIG=json.dumps(config)),
-                stdout=stdout,
-                stderr=stderr,
+            module, *rest = arguments
+            worker = binaries.start(
+                module,
+                rest,
+                [os.devnull, *paths],
+                environment={"TF_CONFIG": json.dumps(config)},
             )
             stack.callback(worker.kill)
             workers.append(worker)
 
         def ends(timeout=600):
             for worker in workers:
-                worker.wait(timeout=timeout)
-            for pair in files:
-                for file in pair:
-                    file.seek(0)
-            return [[file.read() for file in pair] for pair in files]
+                worker.join(timeout)
+            return [[path.read_text() for path in pair] for pair in outputs]
 
         yield workers, ends
 
 
-def test_two_workers_equal_one(ports):
+def test_two_workers_equal_one(ports, tmp_path):
     arguments = ["--json", "--steps=6", "freelb, gamma"]
-    with run_workers(ports, "-m", "tests.replica_runs", *arguments) as run:
+    with run_workers(ports, tmp_path, "tests.replica_runs", *arguments) as run:
         _, ends = run
         found = ends()
     for stdout, stderr in found:
@@ -219,8 +199,8 @@ def test_two_workers_equal_one(ports):
 
 
 @pytest.mark.slow
-def test_all_methods_on_two_workers(ports):
-    with run_workers(ports, "-m", "tests.replica_runs", "--json") as run:
+def test_all_methods_on_two_workers(ports, tmp_path):
+    with run_workers(ports, tmp_path, "tests.replica_runs", "--json") as run:
         _, ends = run
         found = ends(1800)
     for stdout, stderr in found:
@@ -230,24 +210,13 @@ def test_all_methods_on_two_workers(ports):
         assert_equal(lines)
 
 
-PLAIN_KERAS = """
-import os
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-import keras, numpy as np, tensorflow as tf
-with tf.distribute.MultiWorkerMirroredStrategy().scope():
-    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
-    model.compile("sgd", "mse")
-model.fit(np.ones([8, 3]), np.ones([8, 2]), batch_size=4, verbose=0)
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.xfail(strict=True, reason="keras-team/keras issue 20585")
-def test_keras_itself_trains_on_several_machines(ports):
+def test_keras_itself_trains_on_several_machines(ports, tmp_path):
     """When this passes, `AdversarialClassifier` needs less of its own."""
-    with run_workers(ports, "-c", PLAIN_KERAS) as (workers, ends):
+    with run_workers(ports, tmp_path, "tests.plain_keras") as (workers, ends):
         ends()
-    assert [worker.returncode for worker in workers] == [0, 0]
+    assert [worker.exitcode for worker in workers] == [0, 0]
 
 
 def train_arguments(folder):
@@ -279,22 +248,22 @@ def test_a_worker_that_was_ended_rejoins(ports, tmp_path, which, sent, code):
     tiny_run.write_all(tmp_path)
     state = tmp_path / "run" / "backup" / "state.safetensors"
     arguments = train_arguments(tmp_path)
-    with run_workers(ports, "-m", *arguments) as (workers, ends):
+    with run_workers(ports, tmp_path, *arguments) as (workers, ends):
         waited = time.monotonic() + 300
         while not state.exists():
             assert time.monotonic() < waited
             time.sleep(0.2)
-        workers[which].send_signal(sent)
+        os.kill(workers[which].pid, sent)
         found = ends()
-    assert workers[which].returncode == code, found
+    assert workers[which].exitcode == code, found
     if sent == signal.SIGTERM:
         assert "\nended by SIGTERM after update" in "\n" + found[which][1]
-    assert workers[1 - which].returncode == 2, found
+    assert workers[1 - which].exitcode == 2, found
     assert "start the same command on all machines" in found[1 - which][1]
     assert not (tmp_path / "run" / "results.json").exists()
-    with run_workers(ports, "-m", *arguments) as (workers, ends):
+    with run_workers(ports, tmp_path, *arguments) as (workers, ends):
         found = ends()
-    assert [worker.returncode for worker in workers] == [0, 0], found
+    assert [worker.exitcode for worker in workers] == [0, 0], found
     for stdout, _ in found:
         assert "resuming at update" in stdout
     results = json.loads((tmp_path / "run" / "results.json").read_text())

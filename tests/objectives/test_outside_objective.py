@@ -32,7 +32,7 @@ def trained(folder, slices=1, steps=6):
     """Trains on whole batches or in slices, without dropout."""
     keras.utils.set_random_seed(3)
     encoder = tfadv.Encoder.from_pretrained(folder, dropout=0.0)
-    settings = outside_method.StabilitySettings(weight=0.7, scale=0.1)
+    settings = outside_method.StabilitySettings(weight=0.7, scale=0.5)
     context = registry.Context(
         labels=None,
         special_ids=[0, 1, 2, 3, 4],
@@ -80,7 +80,7 @@ def test_it_trains_and_its_loss_is_reported(whole):
     assert (objective.name, objective.weight, objective.scale) == (
         "stability",
         0.7,
-        0.1,
+        0.5,
     )
     assert history["stability_loss"] > 0
     assert history["loss"] == pytest.approx(

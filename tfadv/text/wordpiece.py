@@ -105,7 +105,7 @@ class BertTokenizer(Tokenizer):
             "vocab.txt", "assets/tokenizer/vocabulary.txt", "tokenizer.json"
         )
         if path.suffix == ".txt":
-            text = checkpoint.read_text(path)
+            text = checkpoint.read_text(path.relative_to(checkpoint.folder))
             vocabulary = text.removesuffix("\n").split("\n")
         else:
             vocabulary = _wordpiece_vocabulary(checkpoint)
