@@ -67,8 +67,8 @@ def write_exports(run_dir, folder):
     from tfadv.data import movie_reviews
     from tfadv.data.examples import Examples, TextDataset
     from tfadv.export import checkpoint_folder, saved_model
+    from tfadv.runs.settings import OptimizationSettings, Settings
     from tfadv.training import loop
-    from tfadv.training.settings import Settings
 
     reviews = movie_reviews.load()
     if run_dir is None:
@@ -76,7 +76,10 @@ def write_exports(run_dir, folder):
         few = Examples(reviews.train.texts[:256], reviews.train.labels[:256])
         loop.train(
             TextDataset("reviews", reviews.label_names, few, None, None),
-            Settings(method="baseline", epochs=1, learning_rate=2e-4),
+            Settings(
+                method="baseline",
+                optimization=OptimizationSettings(epochs=1, learning_rate=2e-4),
+            ),
             run_dir,
         )
     run = tfadv.load(run_dir, precision="float32")

@@ -41,7 +41,7 @@ class Texts(Group):
             InputError: flags exclude each other, or there are no texts.
         """
         from tfadv.data import loading
-        from tfadv.runs import prediction
+        from tfadv.inference import prediction
 
         given = {"split": trained.split, **data.to_dict()}
         given = {name: value for name, value in given.items() if value}

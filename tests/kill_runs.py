@@ -181,8 +181,9 @@ def _watch(job):
     import keras
     import safetensors.numpy
 
-    from tfadv.objectives import contrastive
-    from tfadv.runs import evaluation, run_folder
+    from tfadv import progress
+    from tfadv.inference import evaluation
+    from tfadv.runs import run_folder
     from tfadv.training import backup, callbacks, loop
 
     event = _Events(job)
@@ -274,12 +275,15 @@ def _watch(job):
 
     callbacks.MetricsFile.on_epoch_end = half_a_line
 
-    def told_tqdm(batches, *_, **__):
-        for batch in batches:
-            event("the memory bank is filled")
-            yield batch
+    track = progress.track
 
-    contrastive.tqdm = told_tqdm
+    def told(items, description, *args, **options):
+        for item in track(items, description, *args, **options):
+            if description == "filling the memory bank":
+                event("the memory bank is filled")
+            yield item
+
+    progress.track = told
 
 
 def _train(job):

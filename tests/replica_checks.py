@@ -26,9 +26,9 @@ import tfadv
 from tests import outside_method, tiny_run
 from tfadv import replicas
 from tfadv.data import batching
+from tfadv.inference import evaluation as evaluating
 from tfadv.log import logger
 from tfadv.objectives.settings import ContrastiveSettings
-from tfadv.runs import evaluation as evaluating
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.training import backup, callbacks, loop
 from tfadv.tuning import search as searches

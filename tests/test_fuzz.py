@@ -13,8 +13,9 @@ import pytest
 from tests import report_runs, tiny_run
 from tfadv.data import split_ids, text_files
 from tfadv.errors import InputError
+from tfadv.inference import prediction
 from tfadv.report import runs
-from tfadv.runs import prediction, run_folder
+from tfadv.runs import run_folder
 from tfadv.sources.checkpoint import Checkpoint
 from tfadv.text.tokenizer import Tokenizer
 from tfadv.tuning import search_folder

@@ -14,6 +14,7 @@ LAYERS = (
     {"flags"},
     {"tuning"},
     {"training", "export", "report"},
+    {"inference"},
     {"runs"},
     {"update", "robustness"},
     {"objectives", "data", "encoders", "text"},

@@ -30,7 +30,7 @@ def main(trained: TrainedRun, data: DataSettings, output: Output) -> None:
 
     startup.import_tensorflow()
     from tfadv.data import batching
-    from tfadv.runs import evaluation
+    from tfadv.inference import evaluation
 
     run = tfadv.load(trained.run_dir)
     measured = {

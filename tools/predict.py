@@ -35,7 +35,8 @@ def main(
 
 def _predict(trained, texts, data, output, stdout):
     from tfadv import files
-    from tfadv.runs import prediction, run_folder
+    from tfadv.inference import prediction
+    from tfadv.runs import run_folder
 
     recorded = None
     # A Hugging Face checkpoint has no record; `load` checks it.

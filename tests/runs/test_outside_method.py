@@ -19,7 +19,7 @@ from tests import kill_runs, tiny_run
 from tests.outside_method import StabilitySettings
 from tfadv.data import batching
 from tfadv.export import checkpoint_folder, saved_model
-from tfadv.runs import evaluation
+from tfadv.inference import evaluation
 from tfadv.tuning import search as searches
 from tfadv.tuning.settings import Tuning
 
@@ -187,7 +187,7 @@ def test_it_is_exported_as_a_saved_model(folder, tmp_path):
         if name == "probabilities"
     ]
     np.testing.assert_allclose(answer, run.predict_proba(TEXTS), atol=1e-5)
-    assert "Stability" in (version / "README.md").read_text()
+    assert "Stability" in (version / saved_model.MODEL_CARD).read_text()
 
 
 def test_it_is_exported_for_transformers(folder, tmp_path):

@@ -15,7 +15,8 @@ import tfadv
 from tests import tiny_run
 from tfadv.data import batching
 from tfadv.errors import InputError
-from tfadv.runs import evaluation, run_folder
+from tfadv.inference import evaluation
+from tfadv.runs import run_folder
 from tfadv.training import loop
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"

@@ -17,12 +17,13 @@ from tests.tiny_run import changed
 from tfadv.data import batching
 from tfadv.encoders import keras_hub_backbones
 from tfadv.errors import InputError
+from tfadv.inference import evaluation
 from tfadv.losses import memory_bank
 from tfadv.objectives.settings import (
     ContrastiveSettings,
     ReconstructionSettings,
 )
-from tfadv.runs import evaluation, run_folder
+from tfadv.runs import run_folder
 from tfadv.training import loop
 
 

@@ -146,7 +146,7 @@ def test_a_killed_search_goes_on_with_the_same_command(data):
     process.communicate()
     before = results_times(out)
     assert len(before) == 2
-    code, told, err = call(*command)
+    code, _, err = call(*command)
     assert code == 0, err
     assert trained(err) == [3, 4, 5]
     after = results_times(out)

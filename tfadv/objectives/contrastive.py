@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from tfadv import replicas
+from tfadv import progress, replicas
 from tfadv.errors import InputError
 from tfadv.losses import contrastive as contrastive_losses
 from tfadv.losses import memory_bank
@@ -202,11 +201,11 @@ class ContrastiveObjective(Objective):
 
         missing = np.ones(len(self.bank), bool)
         total = tf.data.experimental.cardinality(batches).numpy()
-        for x, y, *_ in tqdm(
+        for x, y, *_ in progress.track(
             distributed,
             "filling the memory bank",
             total=None if total < 0 else total,
-            disable=not verbose or None,
+            verbose=bool(verbose),
         ):
             missing[fill(x, y).numpy()] = False
         if missing.any():

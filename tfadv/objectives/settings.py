@@ -92,6 +92,7 @@ class ContrastiveSettings(ObjectiveSettings):
         16000,
         "m: negatives per example, drawn anew for every batch, or all.",
         flag="contrastive_negatives",
+        none="all",
         low=1,
         high=999_999_999,
     )

@@ -76,13 +76,13 @@ class Backup(keras.callbacks.Callback):
 
     def __init__(
         self,
-        folder,
-        classifier,
-        callbacks,
-        identity,
-        steps_per_epoch,
-        total_steps,
-        seconds=60.0,
+        folder: str | pathlib.Path,
+        classifier: keras.Model,
+        callbacks: list,
+        identity: dict,
+        steps_per_epoch: int,
+        total_steps: int,
+        seconds: float = 60.0,
     ):
         super().__init__()
         self.folder = pathlib.Path(folder)
@@ -104,7 +104,7 @@ class Backup(keras.callbacks.Callback):
         self._cost = 0.0
 
     @property
-    def train_seconds(self):
+    def train_seconds(self) -> float:
         """Float, the time of training so far, in all processes."""
         return time.perf_counter() - self._start
 

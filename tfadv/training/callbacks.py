@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfadv import files
 from tfadv.errors import NotFiniteLossError
 from tfadv.log import logger
+from tfadv.objectives.objective import Objective
 from tfadv.runs.run import save_weights
 
 
@@ -23,11 +24,11 @@ class ResumableCallback(keras.callbacks.Callback):
     `tfadv.training.backup.Backup` keeps its state.
     """
 
-    def get_state(self):
+    def get_state(self) -> dict:
         """Returns what the next process needs, as a dict for JSON."""
         raise NotImplementedError
 
-    def set_state(self, state):
+    def set_state(self, state: dict):
         """Goes on from what `get_state` has returned."""
         raise NotImplementedError
 
@@ -55,7 +56,12 @@ class BestWeights(ResumableCallback):
         best_value: float, the metric in that epoch, or `None`.
     """
 
-    def __init__(self, path, monitor="val_accuracy", waiting_room=None):
+    def __init__(
+        self,
+        path: str | pathlib.Path,
+        monitor: str = "val_accuracy",
+        waiting_room: str | pathlib.Path | None = None,
+    ):
         super().__init__()
         self.path = pathlib.Path(path)
         self.monitor = monitor
@@ -106,7 +112,7 @@ class MetricsFile(ResumableCallback):
         path: path of the file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | pathlib.Path):
         super().__init__()
         self.path = pathlib.Path(path)
         self._start = None
@@ -249,7 +255,7 @@ class PassSummaries(keras.callbacks.Callback):
         log_dir: path of the folder.
     """
 
-    def __init__(self, log_dir):
+    def __init__(self, log_dir: str | pathlib.Path):
         super().__init__()
         self.log_dir = log_dir
         self._table = None
@@ -299,7 +305,7 @@ class StopAtStep(_StepCounter):
         max_steps: int, counted over all epochs.
     """
 
-    def __init__(self, max_steps):
+    def __init__(self, max_steps: int):
         super().__init__()
         self.max_steps = max_steps
 
@@ -356,7 +362,9 @@ class StartObjective(_StepCounter):
      - CARL and RAR paper, section 3.2 and Table 3
     """
 
-    def __init__(self, objective, batches, start_step):
+    def __init__(
+        self, objective: Objective, batches: tf.data.Dataset, start_step: int
+    ):
         super().__init__()
         self.objective = objective
         self.batches = batches
@@ -383,7 +391,7 @@ class PeakMemory(keras.callbacks.Callback):
         batch_size: int, for the message.
     """
 
-    def __init__(self, batch_size):
+    def __init__(self, batch_size: int):
         super().__init__()
         self.batch_size = batch_size
         self._updates = 0

@@ -13,7 +13,8 @@ from tfadv import files, replicas
 from tfadv.data import batching, split_ids
 from tfadv.data.examples import TextDataset
 from tfadv.errors import InputError
-from tfadv.runs import evaluation, flagfile, run_folder
+from tfadv.inference import evaluation
+from tfadv.runs import flagfile, run_folder
 from tfadv.runs import record as records
 from tfadv.runs.record import Record
 from tfadv.runs.run import build_classifier, part_to_keep

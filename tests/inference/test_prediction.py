@@ -12,11 +12,13 @@ import pytest
 
 import tfadv
 from tests import binaries, tiny_run
+from tfadv.data import loading
+from tfadv.data.settings import DataSettings
 from tfadv.errors import InputError
 from tfadv.export import hugging_face
-from tfadv.runs import prediction, run_folder
+from tfadv.inference import prediction
+from tfadv.runs import run_folder
 from tfadv.training import loop
-from tfadv.training.settings import Settings
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXTS = [
@@ -40,13 +42,16 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     tiny_run.write_all(folder)
     loop.train(
-        tiny_run.dataset(),
-        Settings(encoder=str(folder / "encoder"), max_length=16, max_steps=2),
-        folder / "run",
-        flags="".join(
-            f"--{split}_file={folder}/{split}.csv\n"
-            for split in ("train", "dev", "test")
+        loading.load(
+            DataSettings(
+                **{
+                    f"{split}_file": folder / f"{split}.csv"
+                    for split in ("train", "dev", "test")
+                }
+            )
         ),
+        tiny_run.settings(folder / "encoder", max_length=16, max_steps=2),
+        folder / "run",
     )
     (folder / "texts.txt").write_bytes(lines(TEXTS))
     (folder / "latin.txt").write_bytes(b"good\n\ncaf\xe9\n")
@@ -103,13 +108,13 @@ def call(data, tmp_path):
     return call
 
 
-def assert_refused(called, message):
+def assert_refused(called, error, message=""):
     """Code 2, and one line that says why."""
     code, stdout, stderr = called
     assert code == 2, stderr
     assert stdout == b""
     assert stderr.count(b"\n") == 1, stderr
-    assert stderr.startswith(b"error: ")
+    assert stderr.decode().startswith(f"error[{error}]: ")
     assert message in stderr.decode()
 
 
@@ -228,13 +233,15 @@ def test_nothing_is_left_of_what_fails_late(data, run):
     for folder in ("late/deep", "used"):
         texts = prediction.read_texts(io.BytesIO(b"good\n\xff\n"), "stdin")
         with (
-            pytest.raises(InputError, match="stdin, line 2: the byte 0xff"),
+            pytest.raises(InputError) as error,
             prediction.results_file(
                 data / folder / "predictions.jsonl"
             ) as file,
         ):
             chunks = prediction.predict(run, texts, chunk_size=1)
             prediction.write(chunks, file, progress=int)
+        assert error.value.code == "not-utf8"
+        assert "stdin, line 2" in str(error.value)
     assert set(data.rglob("*")) == before
     assert (data / "used" / "predictions.jsonl").read_text() == "kept"
 
@@ -262,66 +269,75 @@ def test_many_chunks_make_no_more_graphs(run, monkeypatch):
 
 # Bad input
 
+# Arguments, the error's code, and what the line must tell.
 REFUSED = {
-    "a folder that is no run": (
-        ["--run_dir={d}"],
-        "--run_dir={d}: not the folder of a run",
-    ),
-    "no text": ([], "there are no texts in the input"),
-    "an empty file": (["--texts_file={d}/empty.txt"], "there are no texts"),
+    "a folder that is no run": (["--run_dir={d}"], "no-run", "--run_dir={d}"),
+    "no text": ([], "no-texts", ""),
+    "an empty file": (["--texts_file={d}/empty.txt"], "no-texts", ""),
     "no such file": (
         ["--texts_file={d}/none.txt"],
-        "--texts_file {d}/none.txt: there is no such file",
+        "no-such-file",
+        "--texts_file={d}/none.txt",
     ),
     "a folder of texts": (
         ["--texts_file={d}"],
-        "--texts_file {d}: this is a folder",
+        "is-a-folder",
+        "--texts_file={d}",
     ),
     "not UTF-8": (
         ["--texts_file={d}/latin.txt"],
-        "latin.txt, line 3: the byte 0xe9 is not UTF-8",
+        "not-utf8",
+        "line 3: the byte 0xe9",
     ),
     "two sources": (
         ["--texts_file={d}/texts.txt", "--test_file={d}/test.csv"],
-        "--test_file={d}/test.csv and --texts_file={d}/texts.txt clash",
+        "clash",
+        "--texts_file={d}/texts.txt",
     ),
     "a split of a text file": (
         ["--texts_file={d}/texts.txt", "--split=dev"],
-        "--split=dev and --texts_file={d}/texts.txt clash",
+        "clash",
+        "--split=dev",
     ),
     "a file and a dataset": (
         ["--test_file={d}/test.csv", "--dataset=sst2"],
-        "--dataset=sst2 and --test_file={d}/test.csv clash",
+        "clash",
+        "--dataset=sst2",
     ),
     "a column of stdin": (
         ["--text_column=body"],
-        "--text_column=body is of no use for stdin",
+        "clash",
+        "--text_column=body",
     ),
     "no such column": (
         ["--test_file={d}/unlabelled.csv"],
-        "there is no column 'text', only 'id', 'body'",
+        "no-such-column",
+        "'body'",
     ),
     "a blank text in a table": (
         ["--test_file={d}/blank.csv"],
-        "blank.csv, line 3: the text in 'text' is empty",
+        "bad-text",
+        "blank.csv, line 3",
     ),
     "another split than the file's": (
         ["--test_file={d}/test.csv", "--split=dev"],
-        "--split=dev needs --dev_file",
+        "no-file-of-split",
+        "--dev_file",
     ),
     "predictions that are there": (
         ["--output_dir={d}/used"],
-        "{d}/used/predictions.jsonl is there already; give --overwrite",
+        "results-exist",
+        "--overwrite",
     ),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_input(call, data, case):
-    arguments, message = REFUSED[case]
+    arguments, error, message = REFUSED[case]
     before = set(data.rglob("*"))
     called = call(*(a.format(d=data) for a in arguments))
-    assert_refused(called, message.format(d=data))
+    assert_refused(called, error, message.format(d=data))
     assert set(data.rglob("*")) == before
     assert (data / "used" / "predictions.jsonl").read_text() == "kept"
 
@@ -330,15 +346,17 @@ def test_a_terminal_is_no_source(call):
     leader, follower = os.openpty()
     with open(leader, "rb"), open(follower):
         called = call(stdin=os.ttyname(follower))
-    assert_refused(called, "there are no texts: give them on stdin")
+    assert_refused(called, "no-texts", "a terminal")
 
 
 @pytest.mark.parametrize("text", [b"caf\xe9", b"\xed\xa0\x80", b"g\0o\0"])
 def test_a_line_that_is_no_text(text):
     texts = prediction.read_texts(io.BytesIO(b"good\n\n" + text), "stdin")
     assert next(texts) == "good"
-    with pytest.raises(InputError, match="stdin, line 3: "):
+    with pytest.raises(InputError) as error:
         list(texts)
+    assert error.value.code in ("not-utf8", "nul-byte")
+    assert "stdin, line 3" in str(error.value)
 
 
 # Pipes
@@ -373,10 +391,11 @@ def test_a_pipe_is_answered_until_its_reader_goes(data, run):
 def test_a_full_disk_is_bad_input():
     with (
         open("/dev/full", "w") as full,
-        pytest.raises(InputError, match="stdout: cannot write there"),
+        pytest.raises(InputError) as error,
         prediction.standard_output(full) as file,
     ):
         prediction.write([[{"index": 0}]], file, progress=int)
+    assert error.value.code == "unwritable"
 
 
 def test_help_without_tensorflow(tmp_path):

@@ -1,0 +1,1 @@
+"""A trained classifier in use: its predictions, and how right they are."""
