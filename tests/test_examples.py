@@ -18,9 +18,9 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 # What does not run here, and why.
 NOT_RUN = {
-    "tfadv.data.split_ids.describe": "the dataset comes from the network",
-    "tfadv.data.tfds_datasets.load": "the dataset comes from the network",
-    "tfadv.data.yahoo_answers.YahooAnswers": "so does this one",
+    "tfadv.datasets.split_ids.describe": "the dataset comes from the network",
+    "tfadv.datasets.tfds_datasets.load": "the dataset comes from the network",
+    "tfadv.datasets.yahoo_answers.YahooAnswers": "so does this one",
     "README.md 3": "needs TextAttack; robustness/test_textattack.py runs it",
 }
 SLOW = {
@@ -87,7 +87,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def place(folder, tmp_path, monkeypatch):
     """A copy of it to work in, under the names that examples use."""
-    from tfadv.data import movie_reviews
+    from tfadv.datasets import movie_reviews
     from tfadv.sources import pip_archives
 
     monkeypatch.setattr(

@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from tests import checkpoints
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.runs.record import Record
 from tfadv.runs.settings import Settings
 

@@ -6,7 +6,7 @@ This module needs no TensorFlow; the command line makes its flags from it.
 import dataclasses
 import os
 
-from tfadv.data import catalogue, tfds_datasets
+from tfadv.datasets import catalogue, tfds_datasets
 from tfadv.errors import InputError
 from tfadv.fields import Group, field
 

@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from tfadv import progress
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.runs.run import Run
 
 _TEXTS_AT_ONCE = 256
@@ -46,7 +46,7 @@ def compare(
         run: `tfadv.runs.run.Run`.
         saved_model_dir: path of a version that
             `tfadv.export.saved_model.export` has written.
-        examples: `tfadv.data.examples.Examples`.
+        examples: `tfadv.datasets.examples.Examples`.
 
     Returns:
         `Comparison`.

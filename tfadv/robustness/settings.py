@@ -5,7 +5,7 @@ This module needs no TensorFlow; the command line makes its flags from it.
 
 import dataclasses
 
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.fields import Group, field
 
 

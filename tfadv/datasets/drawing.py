@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.errors import InputError
 
 SEED = 0
@@ -128,7 +128,7 @@ def pick(
         split_ids_file: path, where the ids are from, for error messages.
 
     Returns:
-        dict of the same keys: `tfadv.data.examples.Examples`, in the order
+        dict of the same keys: `tfadv.datasets.examples.Examples`, in the order
         of the ids.
 
     Raises:

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 from tfadv.sources import pip_archives
 

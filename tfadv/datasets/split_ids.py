@@ -4,7 +4,7 @@ import hashlib
 import re
 
 from tfadv import files
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 _SPLITS = ("train", "dev", "test")
@@ -16,8 +16,8 @@ def describe(dataset: TextDataset) -> dict:
     """Describes the rows that a drawn dataset is made of.
 
     Args:
-        dataset: `tfadv.data.examples.TextDataset` with ids. A split may have
-            more texts than ids: those that were added to it come last.
+        dataset: `tfadv.datasets.examples.TextDataset` with ids. A split may
+            have more texts than ids: those that were added to it come last.
 
     Returns:
         dict, the content of `split_ids.json`: `dataset`, its name; `splits`,
@@ -104,7 +104,7 @@ def check_texts(splits: dict[str, Examples], content: dict, path: str) -> None:
     """Compares the texts that ids led to with those they were written for.
 
     Args:
-        splits: dict of split names: `tfadv.data.examples.Examples`.
+        splits: dict of split names: `tfadv.datasets.examples.Examples`.
         content: dict, as `read` returns it.
         path: path of the file, for error messages.
 
