@@ -94,6 +94,7 @@ class ContrastiveSettings(ObjectiveSettings):
         flag="contrastive_negatives",
         low=1,
         high=999_999_999,
+        none="all",
     )
     momentum: float = field(
         0.5,
