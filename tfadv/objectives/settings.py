@@ -95,7 +95,6 @@ class ContrastiveSettings(ObjectiveSettings):
         none="all",
         low=1,
         high=999_999_999,
-        none="all",
     )
     momentum: float = field(
         0.5,
