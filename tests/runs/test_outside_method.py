@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 import tfadv
-from tests import kill_runs, tiny_run
+from tests import binaries, kill_runs, tiny_run
 from tests.outside_method import StabilitySettings
 from tfadv.data import batching
 from tfadv.export import checkpoint_folder, saved_model
@@ -56,9 +56,7 @@ def flags(data, output_dir):
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory):
-    runner = kill_runs.Runner(tmp_path_factory.mktemp("log"))
-    yield runner
-    runner.close()
+    return kill_runs.Runner(tmp_path_factory.mktemp("log"))
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +144,7 @@ def test_where_it_is_not_known_its_run_is_refused(folder):
 
 
 def test_it_trains_on_two_devices():
-    ended = in_a_process(
-        "import runpy, sys\n"
-        "sys.argv = ['tests.replica_checks', 'outside']\n"
-        "runpy.run_module('tests.replica_checks', run_name='__main__')\n"
-    )
+    ended = binaries.call("tests.replica_checks", "outside")
     assert ended.returncode == 0, ended.stderr[-3000:]
     found = json.loads(ended.stdout.splitlines()[-1])["outside"]
     assert found["accuracies"][0] == found["accuracies"][1]

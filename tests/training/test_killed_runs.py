@@ -39,12 +39,9 @@ def data(tmp_path_factory):
     return folder
 
 
-# From the start, so that it imports while the other tests run.
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def runner(tmp_path_factory):
-    runner = kill_runs.Runner(tmp_path_factory.mktemp("log"))
-    yield runner
-    runner.close()
+    return kill_runs.Runner(tmp_path_factory.mktemp("log"))
 
 
 def flags_of(method, data, output_dir):
