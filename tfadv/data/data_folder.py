@@ -99,14 +99,16 @@ def load(
             ) from error
         # The other files have the classes of the first one, train.
         label_names = names
-        splits[split] = _as_source(examples, source, len(names))
-    if is_drawn:
+        splits[split] = _as_source(examples, source, len(names or ()))
+    if source and is_drawn:
         rows = {split: _start(splits[split]) for split in ("train", "test")}
         return tfds_datasets.drawn(source, rows, split_ids_file)
     return TextDataset(
         name=name or folder.resolve().name,
-        label_names=source.label_names if source else label_names,
-        **splits,
+        label_names=source.label_names if source else label_names or (),
+        train=splits["train"],
+        dev=splits.get("dev"),
+        test=splits.get("test"),
     )
 
 

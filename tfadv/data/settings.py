@@ -111,7 +111,7 @@ class DataSettings(Group):
     @property
     def columns(self) -> tuple[str, str]:
         """The names of the columns with the text and with the class."""
-        source = tfds_datasets.SOURCES.get(self.dataset)
+        source = tfds_datasets.SOURCES.get(self.dataset or "")
         default = source.text_column if source else "text"
         return self.text_column or default, self.label_column or "label"
 

@@ -1,7 +1,7 @@
 """Class-balanced splits of large datasets, drawn by a hash of the texts."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,7 +29,7 @@ _ROW = np.dtype(
 
 
 def draw(
-    sources: dict[str, Callable],
+    sources: Mapping[str, Callable],
     sizes: dict[str, int],
     label_names: Sequence[str],
     seed: int = SEED,
@@ -112,7 +112,7 @@ def draw(
 
 
 def pick(
-    sources: dict[str, Callable],
+    sources: Mapping[str, Callable],
     ids: dict[str, list[str]],
     num_classes: int,
     split_ids_file: str | None = None,
@@ -140,7 +140,7 @@ def pick(
         for place, row in enumerate(rows)
     }
     splits = {
-        split: Examples([None] * len(rows), np.zeros(len(rows), np.int32))
+        split: Examples([""] * len(rows), np.zeros(len(rows), np.int32))
         for split, rows in ids.items()
     }
     for source, start in sources.items():

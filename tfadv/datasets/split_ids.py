@@ -33,12 +33,13 @@ def describe(dataset: TextDataset) -> dict:
     print(content["splits"]["dev"][0])  # such as train/4711
     ```
     """
+    drawn = dataset.ids or {}
     return {
         "dataset": dataset.name,
-        "splits": dataset.ids,
+        "splits": drawn,
         "sha256": {
             split: _hash(getattr(dataset, split).texts[: len(ids)])
-            for split, ids in dataset.ids.items()
+            for split, ids in drawn.items()
         },
     }
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from absl import logging
@@ -165,7 +165,7 @@ def load(name: str, split_ids_file: str | None = None) -> TextDataset:
 
 def drawn(
     source: Source,
-    rows: dict[str, Callable],
+    rows: Mapping[str, Callable],
     split_ids_file: str | None = None,
 ) -> TextDataset:
     """Makes the dataset of drawn rows, or of those that a file names.
@@ -185,7 +185,7 @@ def drawn(
     if split_ids_file is None:
         ids = drawing.draw(
             rows,
-            source.sizes,
+            source.sizes or {},
             source.label_names,
             dataset=source.name,
         )
@@ -195,7 +195,14 @@ def drawn(
         ids = content["splits"]
         splits = drawing.pick(rows, ids, num_classes, split_ids_file)
         split_ids.check_texts(splits, content, split_ids_file)
-    return TextDataset(source.name, source.label_names, **splits, ids=ids)
+    return TextDataset(
+        source.name,
+        source.label_names,
+        train=splits["train"],
+        dev=splits.get("dev"),
+        test=splits.get("test"),
+        ids=ids,
+    )
 
 
 def _prepare(source):

@@ -129,7 +129,7 @@ class HotFlip:
             "max_flips": self.max_flips,
             "num_neighbors": self.num_neighbors,
             "min_cosine": self.min_cosine,
-            **with_interval("accuracy", right),
+            **with_interval("accuracy", np.array(right)),
             "changed_words": float(
                 np.mean([len(line["changed"]) for line in lines])
             ),

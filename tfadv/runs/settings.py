@@ -10,6 +10,7 @@ from tfadv.adversaries.freelb import FreeLB
 from tfadv.errors import InputError
 from tfadv.fields import Group, field, group
 from tfadv.objectives import registry
+from tfadv.objectives.settings import ObjectiveSettings
 from tfadv.runs import methods
 
 
@@ -199,7 +200,7 @@ class Settings(Group):
         high=1,
     )
     optimization: OptimizationSettings = group(OptimizationSettings)
-    objectives: dict[str, Group] = dataclasses.field(default_factory=dict)
+    objectives: dict[str, ObjectiveSettings] = dataclasses.field(default_factory=dict)
 
     def check(self):
         expected = methods.get(self.method).objectives

@@ -229,7 +229,10 @@ class Tokenizer(tf.Module):
         """
         ids = _to_lists(ids)
         if any(np.ndim(row) for row in ids):
-            return [self.detokenize(row) for row in ids]
+            return [self._text(row) for row in ids]
+        return self._text(ids)
+
+    def _text(self, ids):
         hidden = set(self.special_ids) - {self.unk_id}
         return self._join(self._pieces[i] for i in ids if i not in hidden)
 
