@@ -191,7 +191,7 @@ def peer_start(options, clock):
     import transformers
 
     from benchmarks import torch_peers
-    from tfadv.data import catalogue
+    from tfadv.datasets import catalogue
     from tfadv.sources import pip_archives
 
     clock.done("imports")

@@ -64,8 +64,8 @@ def write_exports(run_dir, folder):
         list of strings, the texts to classify.
     """
     import tfadv
-    from tfadv.data import movie_reviews
-    from tfadv.data.examples import Examples, TextDataset
+    from tfadv.datasets import movie_reviews
+    from tfadv.datasets.examples import Examples, TextDataset
     from tfadv.export import checkpoint_folder, saved_model
     from tfadv.runs.settings import OptimizationSettings, Settings
     from tfadv.training import loop

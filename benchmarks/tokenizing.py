@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5, help="turns")
     options = measure.parse(parser, short={"updates": 10, "repeats": 3})
     from tfadv import startup
-    from tfadv.data import catalogue
+    from tfadv.datasets import catalogue
 
     train = catalogue.load(options.dataset).train
     startup.import_tensorflow()

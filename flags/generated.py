@@ -88,16 +88,24 @@ def define(
         if setting.choices:
             text = f"<{'|'.join(setting.choices)}>: {text}"
         # absl shows the flags of this module, the binary, in --help.
-        home = {"module_name": sys.argv[0]}
+        home = sys.argv[0]
         of_type, _ = fields.options_of(of_type)
         if of_type is bool:
-            flags.DEFINE_bool(name, item.default, text, **home)
+            flags.DEFINE_bool(name, item.default, text, module_name=home)
         elif of_type == tuple[str, ...]:
-            flags.DEFINE_multi_string(name, list(item.default), text, **home)
+            flags.DEFINE_multi_string(
+                name, list(item.default), text, module_name=home
+            )
         else:
+            # It writes values as well as it reads them.
             parser = _Parser(of_type, setting)
-            flags.DEFINE(
-                parser, name, item.default, text, serializer=parser, **home
+            flags.DEFINE(  # type: ignore[call-overload]
+                parser,
+                name,
+                item.default,
+                text,
+                serializer=parser,
+                module_name=home,
             )
 
 
@@ -135,7 +143,8 @@ def read(kind: type[fields.Group], prefix: str = "", **given) -> fields.Group:
     flag_of = names(kind, prefix=prefix)
     types_of = typing.get_type_hints(kind)
     values = dict(given)
-    for item in dataclasses.fields(kind):
+    # Every group is a dataclass.
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
         if item.name in given:
             continue
         if fields.is_group(types_of[item.name]):

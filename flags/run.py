@@ -7,7 +7,7 @@ from tfadv.data.settings import DataSettings
 from tfadv.fields import Group, field
 
 if typing.TYPE_CHECKING:
-    from tfadv.data.examples import Examples
+    from tfadv.datasets.examples import Examples
     from tfadv.runs.record import Record
 
 

@@ -1,5 +1,6 @@
 """Settings and encoders that several test modules use."""
 
+import gc
 import os
 
 import pytest
@@ -10,6 +11,17 @@ from tests import checkpoints
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+
+
+def pytest_collection_modifyitems(items):
+    """The longest tests come first, so that no process waits for one."""
+    items.sort(key=lambda item: item.path.name != "test_replicas.py")
+
+
+def pytest_collection_finish():
+    """What has been imported stays: the garbage collector passes it over."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

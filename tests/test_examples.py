@@ -1,11 +1,14 @@
 """The examples of docstrings and pages run, on small stand-ins."""
 
 import ast
+import builtins
 import contextlib
 import importlib
 import pathlib
 import re
+import runpy
 import shutil
+import sys
 
 import pytest
 
@@ -18,15 +21,22 @@ FENCE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 # What does not run here, and why.
 NOT_RUN = {
-    "tfadv.data.split_ids.describe": "the dataset comes from the network",
-    "tfadv.data.tfds_datasets.load": "the dataset comes from the network",
-    "tfadv.data.yahoo_answers.YahooAnswers": "so does this one",
+    "tfadv.datasets.split_ids.describe": "the dataset comes from the network",
+    "tfadv.datasets.split_ids.read": "needs a run on such a dataset",
+    "tfadv.datasets.tfds_datasets.load": "the dataset comes from the network",
+    "tfadv.datasets.yahoo_answers.YahooAnswers": "so does this one",
+    "tfadv.export.frozen.split": "a step of FrozenEncoder, whose example runs",
+    "tfadv.flags.generated.Flags": "defines flags of this process",
     "README.md 3": "needs TextAttack; robustness/test_textattack.py runs it",
 }
 SLOW = {
+    "tfadv.export.comparison.compare",
     "tfadv.training.loop.train",
     "tfadv.tuning.search.search",
+    "tfadv.tuning.trials.TrialTuner",
 }
+# Modules by the names that examples use: the last part of a dotted name.
+MODULE_NAMES = {name.rpartition(".")[2]: name for name in MODULES}
 
 
 def examples():
@@ -58,9 +68,22 @@ EXAMPLES = examples()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What examples find: an encoder, runs, an exported checkpoint."""
+    """What examples find: encoders, texts, runs, an exported checkpoint."""
     folder = tmp_path_factory.mktemp("examples")
-    tiny_run.write_all(folder)
+    tiny_run.write_all(folder, positions=128)
+    for name in ("mine", "unlabelled"):
+        shutil.copy(folder / "test.csv", folder / f"{name}.csv")
+    (folder / "albert-base-v2").mkdir()
+    (folder / "albert-base-v2" / "spiece.model").write_bytes(
+        tiny_run.sentencepiece_model(tiny_run.examples(90, 0).texts, 40)
+    )
+    # A method of one's own, as the docstrings write it.
+    (folder / "stability.py").write_text(
+        EXAMPLES["tfadv.objectives.objective.Objective"].partition(
+            "tfadv.register_objective"
+        )[0]
+        + EXAMPLES["tfadv.runs.methods.Method"]
+    )
     called = binaries.call(
         "tools.train",
         *(f"--{s}_file={folder}/{s}.csv" for s in ("train", "dev", "test")),
@@ -87,13 +110,18 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def place(folder, tmp_path, monkeypatch):
     """A copy of it to work in, under the names that examples use."""
-    from tfadv.data import movie_reviews
+    from tfadv.datasets import movie_reviews
+    from tfadv.objectives import registry
+    from tfadv.runs import methods
     from tfadv.sources import pip_archives
 
     monkeypatch.setattr(
         pip_archives, "encoder_folder", lambda name: folder / "encoder"
     )
     monkeypatch.setattr(movie_reviews, "load", tiny_run.dataset)
+    # What an example registers is forgotten.
+    monkeypatch.setattr(registry, "_OBJECTIVES", {**registry._OBJECTIVES})
+    monkeypatch.setattr(methods, "_METHODS", {**methods._METHODS})
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -111,7 +139,7 @@ def eagerly(request):
 
 
 def stand_ins(place):
-    """Functions that make what an example takes for granted."""
+    """Functions that make what examples take for granted."""
     import keras
     import numpy as np
     import tensorflow as tf
@@ -139,9 +167,13 @@ def stand_ins(place):
     def inputs():
         return tokenizer()(["the film is good", "bad"])
 
+    def stability():
+        names = runpy.run_path(str(place / "stability.py"))
+        return names["Stability"]
+
     return {
+        "Stability": stability,
         "batches": lambda: batching.training_batches(train(), 32, 1).take(2),
-        "batching": lambda: batching,
         "classifier": classifier,
         "dataset": tiny_run.dataset,
         "embeddings": lambda: encoder().embed(inputs()),
@@ -155,12 +187,14 @@ def stand_ins(place):
             train().labels, num_negatives=5
         ),
         "optimizer": keras.optimizers.Adam,
-        "pathlib": lambda: pathlib,
         "run": lambda: tfadv.load("runs/freelb"),
         "tf": lambda: tf,
         "tfadv": lambda: tfadv,
+        "tokenized": train,
         "tokenizer": tokenizer,
         "train": train,
+        "x": inputs,
+        "y": lambda: tf.constant([1, 0]),
     }
 
 
@@ -168,10 +202,17 @@ def run(name, place):
     """Runs an example among the names of its module, and of the stand-ins."""
     code = EXAMPLES[name]
     namespace = {"__name__": "example"}
-    used = {n.id for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Name)}
-    for each, make in stand_ins(place).items():
-        if each in used:
-            namespace[each] = make()
+    made = stand_ins(place)
+    nodes = list(ast.walk(ast.parse(code)))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    own = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
+    for each in used - own - vars(builtins).keys():
+        if each in made:
+            namespace[each] = made[each]()
+        elif each in sys.stdlib_module_names:
+            namespace[each] = importlib.import_module(each)
+        elif each in MODULE_NAMES:
+            namespace[each] = importlib.import_module(MODULE_NAMES[each])
     module = name
     while module and module not in MODULES:
         module = module.rpartition(".")[0]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests import report_runs, tiny_run
-from tfadv.data import split_ids, text_files
+from tfadv.data import text_files
+from tfadv.datasets import split_ids
 from tfadv.errors import InputError
 from tfadv.inference import prediction
 from tfadv.report import runs

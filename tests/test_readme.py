@@ -58,6 +58,7 @@ def test_the_maps_objective_trains_and_is_reported(tiny_encoder):
     classifier.compile(
         keras.optimizers.SGD(0.1),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=True,
     )
     ids = np.array([[5, 6, 7], [8, 9, 10]], np.int32)
     x = {

@@ -6,7 +6,7 @@ import io
 import numpy as np
 
 from tests import checkpoints
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.runs.record import Record
 from tfadv.runs.settings import Settings
 
@@ -14,13 +14,13 @@ WORDS = ["good", "bad", "the", "film", "is", "a", "plot", "dull", "fine"]
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 
 
-def encoder_folder(folder, vocabulary=None):
+def encoder_folder(folder, vocabulary=None, positions=24):
     """Writes a random BERT checkpoint with its vocabulary, or another's."""
     pieces = PIECES
     if vocabulary is not None:
         text = (vocabulary / "vocab.txt").read_text(encoding="utf-8")
         pieces = text.removesuffix("\n").split("\n")
-    config = checkpoints.bert_config(len(pieces), 8, 2, 1, 16, 24)
+    config = checkpoints.bert_config(len(pieces), 8, 2, 1, 16, positions)
     case = checkpoints.Case("tiny", config, seed=3, batch=1, tokens=1)
     checkpoints.write_checkpoint(
         folder, config, checkpoints.random_tensors(case)
@@ -89,10 +89,10 @@ def write_csv(path, examples, label_names=("bad", "good")):
     return path
 
 
-def write_all(folder):
+def write_all(folder, positions=24):
     """Writes the encoder, and the dataset as a CSV file a split."""
     (folder / "encoder").mkdir()
-    encoder_folder(folder / "encoder")
+    encoder_folder(folder / "encoder", positions=positions)
     splits = dataset()
     for split in ("train", "dev", "test"):
         write_csv(folder / f"{split}.csv", getattr(splits, split))

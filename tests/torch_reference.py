@@ -55,8 +55,8 @@ def encoder_outputs(case, dtype=torch.float32):
     }
 
 
-# What is dropped: of the embeddings, of attention's probabilities, of the
-# outputs of attention and of the feed-forward layers, of the classifier's input.
+# What is dropped: embeddings, attention probabilities, the outputs of attention
+# and of the feed-forward layers, the classifier's input.
 _DROPOUTS = {
     "albert": (
         "albert.embeddings.dropout",

@@ -6,7 +6,7 @@ that `--help` and a mistyped flag answer before TensorFlow has loaded.
 
 import importlib
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "AdversarialClassifier": "update.classifier",

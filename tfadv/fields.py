@@ -90,6 +90,10 @@ class Group:
     Example:
 
     ```python
+    @dataclasses.dataclass(frozen=True)
+    class Optimization(Group):
+        epochs: int = field(2, "Passes over the training set.", low=1)
+
     settings = Optimization(epochs=3)
     Optimization.from_dict(settings.to_dict()) == settings  # True
     ```

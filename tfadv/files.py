@@ -141,7 +141,7 @@ def writing_to(folder: Path):
 
     ```python
     with files.writing_to("results"):
-        files.write_json("results/evaluation.json", measured)
+        files.write_json("results/evaluation.json", {"accuracy": 0.8})
     ```
     """
     try:

@@ -31,9 +31,11 @@ class Progress:
     Example:
 
     ```python
+    texts = []
+    paths = [pathlib.Path("train.csv"), pathlib.Path("dev.csv")]
     with Progress("reading", total=len(paths), unit="files") as progress:
         for path in paths:
-            read(path)
+            texts.append(path.read_text())
             progress.update()
     ```
     """
@@ -111,8 +113,8 @@ def track(
     Example:
 
     ```python
-    for batch in track(batches, "attacking"):
-        attack(batch)
+    for x, _ in track(batches, "predicting"):
+        classifier(x)
     ```
     """
     if total is None:

@@ -302,7 +302,8 @@ class Share:
     ```python
     share = Share(tf.shape(y)[0])
     x, y = share.filled((x, y))
-    loss = tf.reduce_mean(losses(x, y) * share.weights())
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, classifier(x))
+    loss = tf.reduce_mean(losses * share.weights(tf.ones(share.examples)))
     # The mean of this over the replicas is the mean of the global batch.
     ```
     """

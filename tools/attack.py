@@ -63,7 +63,7 @@ def main(
         results["hotflip"] = hotflip.summary(flips)
     with files.writing_to(folder):
         file = io.BytesIO()
-        np.savez_compressed(file, **representations)
+        np.savez_compressed(file, allow_pickle=False, **representations)
         files.write_bytes(folder / run_folder.REPRESENTATIONS, file.getvalue())
         if flips:
             files.write_lines(folder / run_folder.HOTFLIP, flips)

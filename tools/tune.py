@@ -64,7 +64,7 @@ def main(
         overwrite=output.overwrite,
         flags=command_line.plugin_flags(),
     )
-    if role == "worker":
+    if trials is None:
         print("the search has ended; the chief writes its results")
         return
     print(table.as_markdown(trials))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfadv.data import batching
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 
 MAX_LENGTH = 64
 PAD_ID = 3

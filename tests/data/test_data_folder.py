@@ -6,8 +6,9 @@ import pytest
 
 from tests import tiny_run
 from tests.tools import in_process
-from tfadv.data import data_folder, loading, split_ids, tfds_datasets
+from tfadv.data import data_folder, loading
 from tfadv.data.settings import DataSettings
+from tfadv.datasets import split_ids, tfds_datasets
 from tfadv.errors import InputError
 
 SIZES = {"train": 8, "dev": 2, "test": 3}

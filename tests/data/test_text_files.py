@@ -168,7 +168,7 @@ def test_file_without_labels(tmp_path):
     path = write(tmp_path / "a.csv", "text\nt\n")
     examples, names = text_files.read_examples(path, "text", None, ["a", "b"])
     assert examples.texts == ["t"]
-    assert examples.labels is None
+    assert len(examples.labels) == 0
     assert names == ("a", "b")
 
 

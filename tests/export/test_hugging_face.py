@@ -13,7 +13,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 import tfadv
 from tests import checkpoints, tiny_run
-from tfadv.data import movie_reviews
+from tfadv.datasets import movie_reviews
 from tfadv.errors import InputError
 from tfadv.export import hugging_face
 from tfadv.runs import opening

@@ -16,8 +16,8 @@ from tensorflow_serving.apis import predict_pb2
 
 import tfadv
 from tests import prediction_server, tiny_run
-from tfadv.data import movie_reviews
-from tfadv.data.examples import Examples
+from tfadv.datasets import movie_reviews
+from tfadv.datasets.examples import Examples
 from tfadv.errors import InputError
 from tfadv.export import (
     checkpoint_folder,

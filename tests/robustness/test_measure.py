@@ -9,7 +9,7 @@ import tensorflow as tf
 import tfadv
 from tests import tiny_run
 from tfadv.data import batching
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.inference import evaluation
 from tfadv.report import runs
 from tfadv.robustness import hotflip, measure, statistics, word_classes

@@ -11,8 +11,8 @@ import tfadv
 from tests import tiny_run
 from tfadv import files, progress
 from tfadv.data import loading
-from tfadv.data.examples import Examples
 from tfadv.data.settings import DataSettings
+from tfadv.datasets.examples import Examples
 from tfadv.errors import InputError
 from tfadv.robustness import text_adversary
 from tfadv.runs import run_folder

@@ -101,28 +101,21 @@ def test_the_command_line_trains_with_it(folder):
     assert measured["accuracy"] == results["test_accuracy"]
 
 
-def test_its_flagfile_runs_it_again(runner, folder, tmp_path):
+def test_killed_it_goes_on_with_its_flagfile(runner, data, folder, tmp_path):
     lines = (folder / "flags.cfg").read_text().splitlines()
     assert {
         f"--plugin={ROOT}/tests/outside_method.py",
         "--stability_weight=0.3",
         "--stability_scale=2.0",
     } <= set(lines)
-    again = tmp_path / "again"
-    ended = runner.run(
-        f"--flagfile={folder}/flags.cfg", f"--output_dir={again}"
-    )
-    assert ended.code == 0, ended.printed
-    assert kill_runs.differences(again, folder) == []
-
-
-def test_killed_it_goes_on_and_ends_the_same(runner, data, folder, tmp_path):
     killed = tmp_path / "killed"
     ended = runner.run(
         *flags(data, killed), kill_at=("half of a backup", 5), every=3
     )
     assert ended.killed
-    ended = runner.run(*flags(data, killed))
+    ended = runner.run(
+        f"--flagfile={folder}/flags.cfg", f"--output_dir={killed}"
+    )
     assert ended.code == 0, ended.printed
     assert "resuming at update 12 of 24" in ended.printed
     assert kill_runs.differences(killed, folder) == []
@@ -143,6 +136,7 @@ def test_where_it_is_not_known_its_run_is_refused(folder):
     assert ended.stdout == "unknown-method stability True\n", ended.stderr
 
 
+@pytest.mark.slow
 def test_it_trains_on_two_devices():
     ended = binaries.call("tests.replica_checks", "outside")
     assert ended.returncode == 0, ended.stderr[-3000:]
@@ -188,15 +182,16 @@ def test_it_is_exported_for_transformers(folder, tmp_path):
     """What was exported opens where the method is not known, too."""
     run = tfadv.load(folder)
     exported = checkpoint_folder.save_checkpoint(run, tmp_path / "exported")
-    ended = in_a_process(
-        "import json, sys\n"
-        "import tfadv\n"
-        "run = tfadv.load(sys.argv[1])\n"
-        "texts = json.loads(sys.argv[2])\n"
-        "print(json.dumps(run.predict_proba(texts).tolist()))\n",
-        exported,
-        json.dumps(TEXTS),
+    (tmp_path / "texts").write_text("\n".join(TEXTS))
+    ended = binaries.call(
+        "tools.predict",
+        f"--run_dir={exported}",
+        stdin=tmp_path / "texts",
     )
     assert ended.returncode == 0, ended.stderr[-3000:]
-    found = json.loads(ended.stdout.splitlines()[-1])
+    lines = map(json.loads, ended.stdout.splitlines())
+    found = [
+        [line["probabilities"][name] for name in run.label_names]
+        for line in lines
+    ]
     np.testing.assert_allclose(found, run.predict_proba(TEXTS), atol=1e-5)

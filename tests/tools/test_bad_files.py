@@ -1,5 +1,7 @@
 """Files of texts and folders of encoders that are not as they must be."""
 
+import shutil
+
 from tests.tools import bad_input
 from tests.tools.bad_input import (
     DRAWN,
@@ -84,13 +86,7 @@ ENCODERS = [
     (TRAINERS, "--encoder={d}/encoder_without_config", "no-config"),
     (TRAINERS, "--encoder={d}/encoder_with_broken_config", "bad-json"),
     (TRAINERS, "--encoder={d}/encoder_with_latin_config", "bad-json"),
-    (TRAINERS, "--encoder={d}/encoder_without_heads", "bad-config"),
     (TRAINERS, "--encoder={d}/encoder_of_other_family", "unsupported-family"),
-    (TRAINERS, "--encoder={d}/encoder_of_other_shapes", "wrong-shape"),
-    (TRAINERS, "--encoder={d}/encoder_without_weights", "no-weights"),
-    (TRAINERS, "--encoder={d}/encoder_truncated", "bad-weights"),
-    (TRAINERS, "--encoder={d}/encoder_of_pickle", "no-weights"),
-    (TRAINERS, "--encoder={d}/encoder_of_hidden_pickle", "bad-weights"),
     (TRAINERS, "--encoder={d}/encoder_without_vocabulary", "missing-file"),
     (TRAINERS, "--encoder={d}/encoder_with_empty_vocabulary", "missing-pieces"),
     (TRAINERS, "--encoder={d}/encoder_with_latin_vocabulary", "bad-text"),
@@ -99,6 +95,15 @@ ENCODERS = [
         "--encoder={d}/encoder_with_long_vocabulary",
         "vocabulary-too-large",
     ),
+]
+# A search looks at weights when it trains: the same command resumes it.
+WEIGHTS = [
+    (TRAINERS, "--encoder={d}/encoder_without_heads", "bad-config"),
+    (TRAINERS, "--encoder={d}/encoder_of_other_shapes", "wrong-shape"),
+    (TRAINERS, "--encoder={d}/encoder_without_weights", "no-weights"),
+    (TRAINERS, "--encoder={d}/encoder_truncated", "bad-weights"),
+    (TRAINERS, "--encoder={d}/encoder_of_pickle", "no-weights"),
+    (TRAINERS, "--encoder={d}/encoder_of_hidden_pickle", "bad-weights"),
 ]
 
 
@@ -110,3 +115,12 @@ def test_bad_texts(tool, arguments, code, where, runs, untouched):
 @bad_input.cases(ENCODERS)
 def test_bad_encoders(tool, arguments, code, where, untouched):
     bad_input.check(tool, arguments, code, where, untouched)
+
+
+@bad_input.cases(WEIGHTS)
+def test_bad_weights(tool, arguments, code, where, inputs):
+    try:
+        bad_input.check(tool, arguments, code, where, inputs)
+        assert tool == "tune" or not (inputs / "out").exists()
+    finally:
+        shutil.rmtree(inputs / "out", ignore_errors=True)

@@ -6,7 +6,7 @@ import pytest
 
 from tests import tiny_run
 from tests.binaries import call
-from tfadv.data import catalogue
+from tfadv.datasets import catalogue
 
 
 def assert_refused(called, code, where=""):

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests import tiny_run
+from tests import binaries, tiny_run
 from tfadv.runs import run_folder
 from tfadv.tuning import search_folder
 
@@ -38,9 +38,8 @@ def start(tool, *flags, **environment):
 
 
 def call(tool, *flags, **environment):
-    process = start(tool, *flags, **environment)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+    ended = binaries.call(tool, *flags, **environment)
+    return ended.returncode, ended.stdout, ended.stderr
 
 
 def train_flags(data):

@@ -22,7 +22,7 @@ import tfadv
 from tests import checkpoints, tiny_run
 from tfadv import replicas
 from tfadv.data import batching
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 from tfadv.objectives.settings import ContrastiveSettings
 from tfadv.runs import methods

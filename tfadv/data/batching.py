@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv import progress
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 
 _TEXTS_AT_ONCE = 4096
 _PREFETCHED = 2
@@ -51,7 +51,7 @@ def tokenize(
     """Tokenizes a split once, before any epoch.
 
     Args:
-        examples: `tfadv.data.examples.Examples`.
+        examples: `tfadv.datasets.examples.Examples`.
         tokenizer: `tfadv.Tokenizer`.
         name: string, what the progress bar calls it.
 
@@ -61,7 +61,7 @@ def tokenize(
     Example:
 
     ```python
-    dataset = tfadv.data.catalogue.load("movie_reviews")
+    dataset = tfadv.datasets.catalogue.load("movie_reviews")
     tokenizer = tfadv.Tokenizer.from_pretrained("all-minilm-l6-v2", 64)
     train = tokenize(dataset.train, tokenizer)
     ```

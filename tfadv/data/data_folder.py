@@ -4,8 +4,9 @@ import pathlib
 
 import numpy as np
 
-from tfadv.data import text_files, tfds_datasets
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.data import text_files
+from tfadv.datasets import tfds_datasets
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 _EXTENSIONS = (".tsv", ".csv", ".jsonl")
@@ -24,7 +25,7 @@ def load(
     `.csv` or `.jsonl`; `train` is needed. See
     `tfadv.data.text_files.read_examples` for the formats.
 
-    With the name of a dataset of `tfadv.data.tfds_datasets` the files stand
+    With the name of a dataset of `tfadv.datasets.tfds_datasets` the files stand
     for what TFDS would download. Their labels are the dataset's class names
     or numbers. Where the dataset is a drawn one and there is no `dev` file,
     the splits are drawn from `train` and `test` as they would be from TFDS'.
@@ -39,7 +40,7 @@ def load(
             instead of drawing, or `None`.
 
     Returns:
-        `tfadv.data.examples.TextDataset`. The ids of a drawn one are rows of
+        `tfadv.datasets.examples.TextDataset`. Ids of a drawn one are rows of
         the files, counted from 0.
 
     Raises:
@@ -98,14 +99,16 @@ def load(
             ) from error
         # The other files have the classes of the first one, train.
         label_names = names
-        splits[split] = _as_source(examples, source, len(names))
-    if is_drawn:
+        splits[split] = _as_source(examples, source, len(names or ()))
+    if source and is_drawn:
         rows = {split: _start(splits[split]) for split in ("train", "test")}
         return tfds_datasets.drawn(source, rows, split_ids_file)
     return TextDataset(
         name=name or folder.resolve().name,
-        label_names=source.label_names if source else label_names,
-        **splits,
+        label_names=source.label_names if source else label_names or (),
+        train=splits["train"],
+        dev=splits.get("dev"),
+        test=splits.get("test"),
     )
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfadv.data import catalogue, data_folder, text_files
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.data import data_folder, text_files
 from tfadv.data.settings import DataSettings
+from tfadv.datasets import catalogue
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 
@@ -18,7 +19,7 @@ def load(settings: DataSettings | None = None) -> TextDataset:
         settings: `DataSettings`; by default those of `movie_reviews`.
 
     Returns:
-        `tfadv.data.examples.TextDataset`, with `source` set.
+        `tfadv.datasets.examples.TextDataset`, with `source` set.
 
     Raises:
         InputError: the data cannot be read, or are not as they must be.
@@ -60,7 +61,7 @@ def load_split(
 
     Returns:
         `(name, examples)`: a string that says what was read, and
-        `tfadv.data.examples.Examples`.
+        `tfadv.datasets.examples.Examples`.
 
     Raises:
         InputError: there is no such split, its labels are not the

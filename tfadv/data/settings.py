@@ -6,7 +6,7 @@ This module needs no TensorFlow; the command line makes its flags from it.
 import dataclasses
 import os
 
-from tfadv.data import catalogue, tfds_datasets
+from tfadv.datasets import catalogue, tfds_datasets
 from tfadv.errors import InputError
 from tfadv.fields import Group, field
 
@@ -111,7 +111,7 @@ class DataSettings(Group):
     @property
     def columns(self) -> tuple[str, str]:
         """The names of the columns with the text and with the class."""
-        source = tfds_datasets.SOURCES.get(self.dataset)
+        source = tfds_datasets.SOURCES.get(self.dataset or "")
         default = source.text_column if source else "text"
         return self.text_column or default, self.label_column or "label"
 

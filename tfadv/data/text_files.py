@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 
@@ -70,9 +70,10 @@ def load_files(
             )
     return TextDataset(
         name=pathlib.Path(train_file).stem,
-        label_names=label_names,
+        label_names=label_names or (),
         train=train,
-        **others,
+        dev=others.get("dev"),
+        test=others.get("test"),
     )
 
 
@@ -113,7 +114,7 @@ def read_examples(
 
     Returns:
         Tuple of the `tfadv.data.Examples`, in the file's order, and the
-        tuple of label names. Without a label column the `labels` are `None`
+        tuple of label names. Without a label column there are no `labels`
         and the label names those given.
 
     Raises:
@@ -176,7 +177,8 @@ def read_examples(
             "give a file with at least one row",
         )
     if label_column is None:
-        return Examples(texts, None), label_names and tuple(label_names)
+        names = tuple(label_names) if label_names else None
+        return Examples(texts, np.zeros(0, np.int32)), names
     if label_names is None:
         label_names = _names(labels)
         if len(label_names) == 1:

@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfadv.encoders import activations, blocks, families, keras_hub_backbones
 from tfadv.encoders.packing import Packing
-from tfadv.errors import InputError
 from tfadv.sources import names
 from tfadv.sources.checkpoint import Checkpoint
 from tfadv.sources.families import family_of, settings_of
@@ -249,8 +248,7 @@ class Encoder(keras.layers.Layer):
         Raises:
             InputError: its texts may be too long, or its ids too high.
         """
-        check_tokenizer(
-            tokenizer,
+        tokenizer.check_fits(
             self.max_sequence_length,
             self.backbone.vocabulary_size,
             argument,
@@ -297,44 +295,6 @@ class Encoder(keras.layers.Layer):
             config["backbone"]
         )
         return cls(**config)
-
-
-def check_tokenizer(
-    tokenizer,
-    positions: int,
-    rows: int,
-    argument: str = "encoder",
-    value: str | os.PathLike | None = None,
-) -> None:
-    """Refuses a tokenizer that gives more than an encoder can read.
-
-    Args:
-        tokenizer: `tfadv.Tokenizer`.
-        positions: int, the longest text that the encoder reads, in tokens.
-        rows: int, of its word embeddings.
-        argument: string, the argument to blame in error messages.
-        value: what was given for it.
-
-    Raises:
-        InputError: texts may be too long, or ids too high.
-    """
-    blame = {"argument": argument, "value": value and os.fspath(value)}
-    if tokenizer.max_length > positions:
-        raise InputError(
-            "max-length-too-large",
-            f"expected a `max_length` of at most {positions} tokens, which "
-            f"the encoder reads, found {tokenizer.max_length}",
-            "give that or less",
-            **blame,
-        )
-    if tokenizer.vocabulary_size > rows:
-        raise InputError(
-            "vocabulary-too-large",
-            f"expected a vocabulary of at most {rows} pieces, for which the "
-            f"encoder has embeddings, found {tokenizer.vocabulary_size}",
-            "take the vocabulary that belongs to the encoder",
-            **blame,
-        )
 
 
 def _select(inputs):

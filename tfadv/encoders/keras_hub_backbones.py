@@ -96,6 +96,13 @@ def configure(
     Example:
 
     ```python
+    backbone = keras_hub.models.BertBackbone(
+        vocabulary_size=50,
+        num_layers=1,
+        num_heads=2,
+        hidden_dim=8,
+        intermediate_dim=16,
+    )
     configure(backbone, "gelu", 1e-12, 0.1, 0.0)
     ```
     """

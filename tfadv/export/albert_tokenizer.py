@@ -37,7 +37,9 @@ def save(tokenizer: AlbertTokenizer, folder: pathlib.Path):
         for p in model.pieces
     ]
     written = Tokenizer(models.Unigram(pieces, tokenizer.unk_id, False))
-    steps = [normalizers.Replace(quotes, '"') for quotes in ("``", "''")]
+    steps: list[normalizers.Normalizer] = [
+        normalizers.Replace(quotes, '"') for quotes in ("``", "''")
+    ]
     if not tokenizer.keep_accents:
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
     if tokenizer.do_lower_case:

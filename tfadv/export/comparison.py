@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 
 from tfadv import progress
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.runs.run import Run
 
 _TEXTS_AT_ONCE = 256
@@ -46,7 +46,7 @@ def compare(
         run: `tfadv.runs.run.Run`.
         saved_model_dir: path of a version that
             `tfadv.export.saved_model.export` has written.
-        examples: `tfadv.data.examples.Examples`.
+        examples: `tfadv.datasets.examples.Examples`.
 
     Returns:
         `Comparison`.
@@ -55,7 +55,8 @@ def compare(
 
     ```python
     run = tfadv.load("runs/freelb", precision="float32")
-    print(compare(run, "exports/freelb/1", dataset.test))
+    folder = saved_model.saved_model(run, "exports/freelb")
+    print(compare(run, folder, dataset.test))
     ```
     """
     import numpy as np

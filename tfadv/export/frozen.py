@@ -300,7 +300,7 @@ def best_parts() -> int:
     threads = tf.config.threading.get_inter_op_parallelism_threads()
     if not threads:  # TensorFlow then takes a thread for each core.
         cores = getattr(
-            os, "sched_getaffinity", lambda _: range(os.cpu_count())
+            os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1)
         )
         threads = len(cores(0))
     return 1 if threads < 2 or tf.config.list_physical_devices("GPU") else 2

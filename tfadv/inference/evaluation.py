@@ -29,7 +29,7 @@ def evaluate(
 
     ```python
     run = tfadv.load("runs/freelb")
-    dataset = tfadv.data.catalogue.load("movie_reviews")
+    dataset = tfadv.datasets.catalogue.load("movie_reviews")
     test = batching.tokenize(dataset.test, run.tokenizer)
     evaluate(run.classifier, test)["accuracy"]
     ```

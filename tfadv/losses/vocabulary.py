@@ -29,8 +29,9 @@ def vocabulary_cross_entropy(hidden, embeddings, bias, targets, weights):
     Example:
 
     ```python
+    hidden, embeddings = tf.ones([3, 8]), tf.random.normal([50, 8])
     loss = vocabulary_cross_entropy(
-        hidden, embeddings, bias, targets, tf.ones_like(targets, tf.float32)
+        hidden, embeddings, tf.zeros(50), tf.constant([4, 9, 1]), tf.ones(3)
     )
     ```
     """

@@ -50,6 +50,16 @@ class Objective(keras.layers.Layer):
     Example:
 
     ```python
+    import dataclasses
+
+    import tensorflow as tf
+
+    import tfadv
+    from tfadv.fields import field
+    from tfadv.objectives.objective import weighted_mean
+    from tfadv.objectives.settings import ObjectiveSettings
+
+
     @dataclasses.dataclass(frozen=True)
     class StabilitySettings(ObjectiveSettings):
         weight: float = field(

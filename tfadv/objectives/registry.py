@@ -121,7 +121,7 @@ def settings_of(name: str) -> type[ObjectiveSettings]:
     return _entry(name)[0]
 
 
-def objective_class(name: str) -> type:
+def objective_class(name: str) -> type[typing.Any]:
     """Returns an objective's class.
 
     Args:

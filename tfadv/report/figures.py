@@ -151,7 +151,7 @@ def projections(groups: Groups) -> Picture:
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     for axes, (name, run) in zip(panels, shown, strict=False):
-        points = run.representations
+        points = run.representations or {}
         clean = points["clean"][:_MAX_POINTS]
         attacked = points["attacked"][-1][:_MAX_POINTS]
         labels = points["labels"][:_MAX_POINTS]
@@ -178,7 +178,8 @@ def projections(groups: Groups) -> Picture:
         axes.set_xticks([])
         axes.set_yticks([])
     _legend(figure, *panels[0].get_legend_handles_labels())
-    epsilon = shown[0][1].robustness["epsilons"][-1]["epsilon"]
+    robustness = shown[0][1].robustness or {}
+    epsilon = robustness["epsilons"][-1]["epsilon"]
     return Picture(
         "representations",
         f"Representations, clean and attacked (epsilon {epsilon:g})",
@@ -199,7 +200,7 @@ def training_curves(groups: Groups) -> Picture:
     runs = [run for group in groups for run in group]
     logged = {key for run in runs for line in _progress(run) for key in line}
     # What is drawn in a panel, by its title: the first of these that a run has.
-    panels = {"loss": ("loss",)}
+    panels: dict[str, tuple[str, ...]] = {"loss": ("loss",)}
     if "classification_loss" in logged:
         # Without objectives, the loss is the classification loss.
         panels["classification loss"] = ("classification_loss", "loss")

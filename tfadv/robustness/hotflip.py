@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv.data import batching
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.encoders.encoder import Encoder
 from tfadv.robustness.statistics import with_interval
 from tfadv.robustness.text_adversary import add_predictions, changed_tokens
@@ -80,7 +80,7 @@ class HotFlip:
         """Attacks texts.
 
         Args:
-            examples: `tfadv.data.examples.Examples`.
+            examples: `tfadv.datasets.examples.Examples`.
             batch_size: int.
 
         Returns:
@@ -129,7 +129,7 @@ class HotFlip:
             "max_flips": self.max_flips,
             "num_neighbors": self.num_neighbors,
             "min_cosine": self.min_cosine,
-            **with_interval("accuracy", right),
+            **with_interval("accuracy", np.array(right)),
             "changed_words": float(
                 np.mean([len(line["changed"]) for line in lines])
             ),

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tfadv import markdown
 from tfadv.adversaries.pgd import pgd_attack
 from tfadv.data import batching
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.robustness import word_classes
 from tfadv.robustness.statistics import (
     bootstrap_interval,
@@ -31,7 +31,7 @@ def measure(
 
     Args:
         run: `Trained`, such as `tfadv.load` returns it.
-        examples: `tfadv.data.examples.Examples`.
+        examples: `tfadv.datasets.examples.Examples`.
         epsilons: list of floats, the balls' radii.
         batch_size: int. The results do not depend on it.
         seed: int, of the random starts and the bootstrap.

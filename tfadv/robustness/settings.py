@@ -5,7 +5,7 @@ This module needs no TensorFlow; the command line makes its flags from it.
 
 import dataclasses
 
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.fields import Group, field
 
 
@@ -17,7 +17,8 @@ class AttackSettings(Group):
 
     ```python
     settings = AttackSettings(steps=20, max_examples=100)
-    measure(run, settings.first(dataset.test), [0.1], **settings.arguments())
+    texts = settings.first(dataset.test)
+    measure.measure(run, texts, [0.1], **settings.arguments())
     ```
     """
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfadv.adversaries.pgd import pgd_attack
 from tfadv.data import batching
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.errors import InputError
 from tfadv.robustness.trained import Trained
 
@@ -61,7 +61,7 @@ def reconstruct(
     Args:
         run: `Trained`, such as `tfadv.load` returns it; a run of method `rar`
             or `carl_rar`.
-        examples: `tfadv.data.examples.Examples`.
+        examples: `tfadv.datasets.examples.Examples`.
         epsilon: float, see `tfadv.pgd_attack`.
         batch_size: int.
         victim: `Trained`, on which the texts are tried as well; or `None`.

@@ -51,6 +51,7 @@ def classify(pieces: list[str], ids, tokenizer) -> list[str]:
     Example:
 
     ```python
+    ids = tokenizer(["a gorgeous, witty film"])["token_ids"][0]
     classify(tokenizer.ids_to_tokens(ids), ids, tokenizer)
     ```
     """

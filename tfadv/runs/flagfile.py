@@ -1,11 +1,11 @@
 """Writes settings as the flags that make them."""
 
 from tfadv import fields
-from tfadv.data.settings import DataSettings
+from tfadv.fields import Group
 from tfadv.runs.settings import Settings
 
 
-def text(settings: Settings, data: DataSettings | None = None) -> str:
+def text(settings: Settings, data: Group | None = None) -> str:
     """Writes a flagfile that `--flagfile` takes.
 
     Args:

@@ -8,7 +8,7 @@ no TensorFlow.
 import dataclasses
 
 from tfadv.errors import InputError
-from tfadv.fields import Group
+from tfadv.objectives.settings import ObjectiveSettings
 from tfadv.objectives import registry
 
 
@@ -110,7 +110,7 @@ def get(name: str) -> Method:
 
 
 def build_objectives(
-    objectives: dict[str, Group], context: registry.Context
+    objectives: dict[str, ObjectiveSettings], context: registry.Context
 ) -> list:
     """Builds the objectives of a run.
 

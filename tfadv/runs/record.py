@@ -7,7 +7,7 @@ import numpy as np
 
 import tfadv
 from tfadv.adversaries.freelb import FreeLB
-from tfadv.data.examples import TextDataset
+from tfadv.datasets.examples import TextDataset
 from tfadv.data.settings import DataSettings
 from tfadv.errors import InputError
 from tfadv.runs import methods

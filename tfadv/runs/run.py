@@ -54,7 +54,7 @@ class Run:
             float32 array of shape `[texts, classes]`, in the texts' order.
         """
         from tfadv.data import batching
-        from tfadv.data.examples import Examples
+        from tfadv.datasets.examples import Examples
 
         if not len(texts):
             return np.zeros([0, len(self.label_names)], np.float32)

@@ -10,6 +10,7 @@ from tfadv.adversaries.freelb import FreeLB
 from tfadv.errors import InputError
 from tfadv.fields import Group, field, group
 from tfadv.objectives import registry
+from tfadv.objectives.settings import ObjectiveSettings
 from tfadv.runs import methods
 
 
@@ -173,6 +174,8 @@ class Settings(Group):
     Example:
 
     ```python
+    from tfadv.objectives.settings import ReconstructionSettings
+
     settings = tfadv.Settings(
         method="rar",
         optimization=OptimizationSettings(max_steps=100),
@@ -197,7 +200,7 @@ class Settings(Group):
         high=1,
     )
     optimization: OptimizationSettings = group(OptimizationSettings)
-    objectives: dict[str, Group] = dataclasses.field(default_factory=dict)
+    objectives: dict[str, ObjectiveSettings] = dataclasses.field(default_factory=dict)
 
     def check(self):
         expected = methods.get(self.method).objectives

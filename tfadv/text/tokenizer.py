@@ -229,7 +229,10 @@ class Tokenizer(tf.Module):
         """
         ids = _to_lists(ids)
         if any(np.ndim(row) for row in ids):
-            return [self.detokenize(row) for row in ids]
+            return [self._text(row) for row in ids]
+        return self._text(ids)
+
+    def _text(self, ids):
         hidden = set(self.special_ids) - {self.unk_id}
         return self._join(self._pieces[i] for i in ids if i not in hidden)
 
@@ -247,6 +250,42 @@ class Tokenizer(tf.Module):
             for i in np.ravel(ids)
         ]
         return np.reshape(np.array(starts, bool), np.shape(ids))
+
+    def check_fits(
+        self,
+        positions: int,
+        rows: int,
+        argument: str = "encoder",
+        value: str | os.PathLike | None = None,
+    ) -> None:
+        """Refuses to give more than an encoder can read.
+
+        Args:
+            positions: int, the longest text that the encoder reads, in tokens.
+            rows: int, of its word embeddings.
+            argument: string, the argument to blame in error messages.
+            value: what was given for it.
+
+        Raises:
+            InputError: texts may be too long, or ids too high.
+        """
+        blame = {"argument": argument, "value": value and os.fspath(value)}
+        if self.max_length > positions:
+            raise InputError(
+                "max-length-too-large",
+                f"expected a `max_length` of at most {positions} tokens, which "
+                f"the encoder reads, found {self.max_length}",
+                "give that or less",
+                **blame,
+            )
+        if self.vocabulary_size > rows:
+            raise InputError(
+                "vocabulary-too-large",
+                f"expected a vocabulary of at most {rows} pieces, for which "
+                f"the encoder has embeddings, found {self.vocabulary_size}",
+                "take the vocabulary that belongs to the encoder",
+                **blame,
+            )
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the vocabulary and `tokenizer_config.json`.

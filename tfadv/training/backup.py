@@ -59,12 +59,18 @@ class Backup(keras.callbacks.Callback):
     Example:
 
     ```python
-    best = callbacks.BestWeights(weights, waiting_room=folder / "backup")
-    backup = Backup(folder, classifier, [best], identity, 10, 30, 60.0)
-    backup.restore()  # where there is one
+    folder = pathlib.Path("runs/mine")
+    best = callbacks.BestWeights(
+        folder / "model.weights.h5", waiting_room=folder / "backup"
+    )
+    backup = Backup(folder, classifier, [best], {"seed": 1}, 10, 30, 60.0)
+    if backup.path.exists():
+        backup.restore()
     with backup.sigterm_ends_training():
         classifier.fit(
-            training_batches(train, 32, seed=1, epochs=3, skip=backup.updates),
+            batching.training_batches(
+                train, 32, seed=1, epochs=3, skip=backup.updates
+            ),
             steps_per_epoch=10 - backup.updates % 10,
             initial_epoch=backup.updates // 10,
             epochs=3,

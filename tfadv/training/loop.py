@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfadv import files, replicas
-from tfadv.data import batching, split_ids
-from tfadv.data.examples import TextDataset
+from tfadv.data import batching
+from tfadv.datasets import split_ids
+from tfadv.datasets.examples import TextDataset
 from tfadv.errors import InputError
 from tfadv.inference import evaluation
 from tfadv.runs import flagfile, run_folder
@@ -116,7 +117,7 @@ def train(
     never stopped.
 
     Args:
-        dataset: `tfadv.data.examples.TextDataset`.
+        dataset: `tfadv.datasets.examples.TextDataset`.
         settings: `tfadv.Settings`.
         output_dir: path of the folder to write, see `tfadv.runs.run_folder`.
         overwrite: bool, whether an earlier run in the folder is replaced.
@@ -134,7 +135,7 @@ def train(
     Example:
 
     ```python
-    dataset = tfadv.data.catalogue.load("movie_reviews")
+    dataset = tfadv.datasets.catalogue.load("movie_reviews")
     settings = tfadv.Settings(method="rar")
     results = tfadv.train(dataset, settings, "runs/rar")
     ```

@@ -10,8 +10,7 @@ from keras_tuner.errors import FatalError
 from keras_tuner.src import config
 
 from tfadv import files
-from tfadv.data.examples import TextDataset
-from tfadv.encoders.encoder import check_tokenizer
+from tfadv.datasets.examples import TextDataset
 from tfadv.errors import InputError
 from tfadv.log import logger
 from tfadv.runs import flagfile
@@ -43,7 +42,8 @@ def search(
     writes them.
 
     Args:
-        dataset: `tfadv.data.examples.TextDataset`, with a dev split. Its test
+        dataset: `tfadv.datasets.examples.TextDataset`, with a dev split. Its
+            test
             split is not looked at.
         settings: `tfadv.Settings`, all but the adversary's.
         tuning: `Tuning`.
@@ -62,7 +62,7 @@ def search(
     Example:
 
     ```python
-    dataset = tfadv.data.catalogue.load("movie_reviews")
+    dataset = tfadv.datasets.catalogue.load("movie_reviews")
     tuning = Tuning(coarse_trials=4, fine_trials=2)
     search(dataset, tfadv.Settings(), tuning, "runs/search")
     ```
@@ -168,11 +168,8 @@ def _check(dataset, settings, tuning):
 def _check_encoder(settings):
     """Refuses an encoder that no trial could be trained with."""
     checkpoint = names.open_checkpoint(settings.name)
-    check_tokenizer(
-        Tokenizer.from_pretrained(checkpoint, settings.max_length),
-        *families.limits(checkpoint),
-        value=settings.name,
-    )
+    tokenizer = Tokenizer.from_pretrained(checkpoint, settings.max_length)
+    tokenizer.check_fits(*families.limits(checkpoint), value=settings.name)
 
 
 def _address():

@@ -6,7 +6,7 @@ This module needs no TensorFlow; the command line makes its flags from it.
 import dataclasses
 import math
 
-from tfadv.data.examples import TextDataset
+from tfadv.datasets.examples import TextDataset
 from tfadv.errors import InputError
 from tfadv.fields import Group, field, group
 from tfadv.robustness.settings import AttackSettings
@@ -157,7 +157,7 @@ def identity_of(
     Args:
         settings: `tfadv.Settings`; what is searched does not count.
         tuning: `Tuning`.
-        dataset: `tfadv.data.examples.TextDataset`.
+        dataset: `tfadv.datasets.examples.TextDataset`.
 
     Returns:
         dict for JSON.

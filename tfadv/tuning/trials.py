@@ -12,7 +12,7 @@ from keras_tuner.engine import base_tuner
 from keras_tuner.errors import FailedTrialError, FatalError
 
 from tfadv import files
-from tfadv.data.examples import TextDataset
+from tfadv.datasets.examples import TextDataset
 from tfadv.errors import InputError, NotFiniteLossError
 from tfadv.log import logger
 from tfadv.robustness import measure
@@ -27,7 +27,7 @@ class TrialTuner(base_tuner.BaseTuner):
     """Trains and measures the trials that the oracle hands out.
 
     Args:
-        dataset: `tfadv.data.examples.TextDataset` with a dev split.
+        dataset: `tfadv.datasets.examples.TextDataset` with a dev split.
         settings: `tfadv.Settings` of the trials, all but what is searched.
         tuning: `tfadv.tuning.settings.Tuning`.
         folder: `pathlib.Path` of the search.

@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from tfadv.data import catalogue, movie_reviews
+from tfadv.datasets import catalogue, movie_reviews
 from tfadv.errors import InputError
 from tfadv.sources import pip_archives
 

@@ -1,11 +1,11 @@
 """Class-balanced splits of large datasets, drawn by a hash of the texts."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tfadv.data.examples import Examples
+from tfadv.datasets.examples import Examples
 from tfadv.errors import InputError
 
 SEED = 0
@@ -29,7 +29,7 @@ _ROW = np.dtype(
 
 
 def draw(
-    sources: dict[str, Callable],
+    sources: Mapping[str, Callable],
     sizes: dict[str, int],
     label_names: Sequence[str],
     seed: int = SEED,
@@ -112,7 +112,7 @@ def draw(
 
 
 def pick(
-    sources: dict[str, Callable],
+    sources: Mapping[str, Callable],
     ids: dict[str, list[str]],
     num_classes: int,
     split_ids_file: str | None = None,
@@ -128,7 +128,7 @@ def pick(
         split_ids_file: path, where the ids are from, for error messages.
 
     Returns:
-        dict of the same keys: `tfadv.data.examples.Examples`, in the order
+        dict of the same keys: `tfadv.datasets.examples.Examples`, in the order
         of the ids.
 
     Raises:
@@ -140,7 +140,7 @@ def pick(
         for place, row in enumerate(rows)
     }
     splits = {
-        split: Examples([None] * len(rows), np.zeros(len(rows), np.int32))
+        split: Examples([""] * len(rows), np.zeros(len(rows), np.int32))
         for split, rows in ids.items()
     }
     for source, start in sources.items():

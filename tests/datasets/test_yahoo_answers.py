@@ -7,7 +7,7 @@ import tempfile
 import pytest
 import tensorflow_datasets as tfds
 
-from tfadv.data import yahoo_answers
+from tfadv.datasets import yahoo_answers
 from tfadv.errors import InputError
 
 TRAIN = [

@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from absl import logging
 
 from tfadv import startup
-from tfadv.data import drawing, split_ids
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets import drawing, split_ids
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 _ROWS_AT_ONCE = 256
@@ -96,7 +96,7 @@ SOURCES = {
                 "Family & Relationships",
                 "Politics & Government",
             ),
-            module="tfadv.data.yahoo_answers",
+            module="tfadv.datasets.yahoo_answers",
             escaped_lines=True,
         ),
     )
@@ -114,7 +114,7 @@ def load(name: str, split_ids_file: str | None = None) -> TextDataset:
     | yahoo   | 5       | 60,000 | 2,000 | 2,000 |
 
     SST-2's test labels are not public, so its validation split is the dev
-    split. The other three are drawn, see `tfadv.data.drawing`. A row's
+    split. The other three are drawn, see `tfadv.datasets.drawing`. A row's
     features are joined by a space where there are several, and the line
     breaks that Yelp and Yahoo! Answers write as a backslash and an n are
     restored.
@@ -128,7 +128,7 @@ def load(name: str, split_ids_file: str | None = None) -> TextDataset:
             `None` to draw them.
 
     Returns:
-        `tfadv.data.examples.TextDataset`; a drawn one has ids, such as
+        `tfadv.datasets.examples.TextDataset`; a drawn one has ids, such as
         `"train/123"`: row 123 of TFDS' split `train`.
 
     Raises:
@@ -165,18 +165,18 @@ def load(name: str, split_ids_file: str | None = None) -> TextDataset:
 
 def drawn(
     source: Source,
-    rows: dict[str, Callable],
+    rows: Mapping[str, Callable],
     split_ids_file: str | None = None,
 ) -> TextDataset:
     """Makes the dataset of drawn rows, or of those that a file names.
 
     Args:
         source: `Source`.
-        rows: dict of functions, the `sources` of `tfadv.data.drawing.draw`.
+        rows: dict of functions, the `sources` of `tfadv.datasets.drawing.draw`.
         split_ids_file: path, or `None` to draw.
 
     Returns:
-        `tfadv.data.examples.TextDataset` with ids.
+        `tfadv.datasets.examples.TextDataset` with ids.
 
     Raises:
         InputError: there are too few rows, or the file is not as it must be.
@@ -185,7 +185,7 @@ def drawn(
     if split_ids_file is None:
         ids = drawing.draw(
             rows,
-            source.sizes,
+            source.sizes or {},
             source.label_names,
             dataset=source.name,
         )
@@ -195,7 +195,14 @@ def drawn(
         ids = content["splits"]
         splits = drawing.pick(rows, ids, num_classes, split_ids_file)
         split_ids.check_texts(splits, content, split_ids_file)
-    return TextDataset(source.name, source.label_names, **splits, ids=ids)
+    return TextDataset(
+        source.name,
+        source.label_names,
+        train=splits["train"],
+        dev=splits.get("dev"),
+        test=splits.get("test"),
+        ids=ids,
+    )
 
 
 def _prepare(source):

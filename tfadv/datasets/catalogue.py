@@ -1,7 +1,7 @@
 """The datasets that are known by a name."""
 
-from tfadv.data import movie_reviews, tfds_datasets
-from tfadv.data.examples import TextDataset
+from tfadv.datasets import movie_reviews, tfds_datasets
+from tfadv.datasets.examples import TextDataset
 from tfadv.errors import InputError
 
 NAMES = ("movie_reviews", *tfds_datasets.SOURCES)

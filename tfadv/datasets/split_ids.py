@@ -4,7 +4,7 @@ import hashlib
 import re
 
 from tfadv import files
-from tfadv.data.examples import Examples, TextDataset
+from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 _SPLITS = ("train", "dev", "test")
@@ -16,8 +16,8 @@ def describe(dataset: TextDataset) -> dict:
     """Describes the rows that a drawn dataset is made of.
 
     Args:
-        dataset: `tfadv.data.examples.TextDataset` with ids. A split may have
-            more texts than ids: those that were added to it come last.
+        dataset: `tfadv.datasets.examples.TextDataset` with ids. A split may
+            have more texts than ids: those that were added to it come last.
 
     Returns:
         dict, the content of `split_ids.json`: `dataset`, its name; `splits`,
@@ -33,12 +33,13 @@ def describe(dataset: TextDataset) -> dict:
     print(content["splits"]["dev"][0])  # such as train/4711
     ```
     """
+    drawn = dataset.ids or {}
     return {
         "dataset": dataset.name,
-        "splits": dataset.ids,
+        "splits": drawn,
         "sha256": {
             split: _hash(getattr(dataset, split).texts[: len(ids)])
-            for split, ids in dataset.ids.items()
+            for split, ids in drawn.items()
         },
     }
 
@@ -104,7 +105,7 @@ def check_texts(splits: dict[str, Examples], content: dict, path: str) -> None:
     """Compares the texts that ids led to with those they were written for.
 
     Args:
-        splits: dict of split names: `tfadv.data.examples.Examples`.
+        splits: dict of split names: `tfadv.datasets.examples.Examples`.
         content: dict, as `read` returns it.
         path: path of the file, for error messages.
 

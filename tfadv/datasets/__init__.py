@@ -1,0 +1,1 @@
+"""Named data sets, each turned into labelled texts in memory."""
