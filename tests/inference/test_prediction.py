@@ -317,7 +317,7 @@ REFUSED = {
     "a blank text in a table": (
         ["--test_file={d}/blank.csv"],
         "bad-text",
-        "blank.csv, line 3",
+        "blank.csv: line 3",
     ),
     "another split than the file's": (
         ["--test_file={d}/test.csv", "--split=dev"],
