@@ -254,7 +254,8 @@ def test_too_few_rows_name_the_dataset(folder):
 def test_tfds_is_imported_only_when_it_is_needed():
     code = (
         "import sys\n"
-        "from tfadv.data import catalogue, data_folder\n"
+        "from tfadv.data import data_folder\n"
+        "from tfadv.datasets import catalogue\n"
         "heavy = {'tensorflow', 'tensorflow_datasets'}\n"
         "sys.exit(len(heavy & set(sys.modules)))"
     )
