@@ -79,6 +79,7 @@ def define(
     flag_of = names(kind)
     for path, (name, item, of_type) in known.items():
         setting = item.metadata["setting"]
+        default: typing.Any = item.default
         text = " ".join(
             [setting.help, *filter(None, [(helps or {}).get(path)])]
         )
@@ -91,10 +92,10 @@ def define(
         home = sys.argv[0]
         of_type, _ = fields.options_of(of_type)
         if of_type is bool:
-            flags.DEFINE_bool(name, item.default, text, module_name=home)
+            flags.DEFINE_bool(name, default, text, module_name=home)
         elif of_type == tuple[str, ...]:
             flags.DEFINE_multi_string(
-                name, list(item.default), text, module_name=home
+                name, list(default), text, module_name=home
             )
         else:
             # It writes values as well as it reads them.
@@ -102,7 +103,7 @@ def define(
             flags.DEFINE(  # type: ignore[call-overload]
                 parser,
                 name,
-                item.default,
+                default,
                 text,
                 serializer=parser,
                 module_name=home,
@@ -126,7 +127,9 @@ def names(
     return {path: name for path, (name, _, _) in known.items()}
 
 
-def read(kind: type[fields.Group], prefix: str = "", **given) -> fields.Group:
+def read(
+    kind: type[fields.Group], prefix: str = "", **given: typing.Any
+) -> fields.Group:
     """Makes a group of settings from the flags' values.
 
     Args:
@@ -143,8 +146,7 @@ def read(kind: type[fields.Group], prefix: str = "", **given) -> fields.Group:
     flag_of = names(kind, prefix=prefix)
     types_of = typing.get_type_hints(kind)
     values = dict(given)
-    # Every group is a dataclass.
-    for item in dataclasses.fields(kind):  # type: ignore[arg-type]
+    for item in dataclasses.fields(kind):
         if item.name in given:
             continue
         if fields.is_group(types_of[item.name]):

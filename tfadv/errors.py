@@ -1,6 +1,7 @@
 """The errors that the user can mend."""
 
 import re
+from collections.abc import Callable, Mapping
 
 # An argument's name, or the path of a setting.
 _NAMES = re.compile(r"`([a-z_][a-z0-9_.]*)`")
@@ -39,7 +40,13 @@ class InputError(ValueError):
     """
 
     def __init__(
-        self, code, problem="", remedy="", *, argument=None, value=None
+        self,
+        code: str,
+        problem: str = "",
+        remedy: str = "",
+        *,
+        argument: str | None = None,
+        value: object = None,
     ):
         if not problem:  # a message alone
             code, problem = "input", code
@@ -50,7 +57,9 @@ class InputError(ValueError):
         self.value = value
         super().__init__(code, problem, remedy)
 
-    def blaming(self, argument, value=None):
+    def blaming(
+        self, argument: str | None, value: object = None
+    ) -> "InputError":
         """Returns the same error for another argument.
 
         Args:
@@ -68,7 +77,7 @@ class InputError(ValueError):
             value=value,
         )
 
-    def renamed(self, names):
+    def renamed(self, names: Mapping[str, str]) -> "InputError":
         """Returns the same error with other names for arguments.
 
         Args:
@@ -85,14 +94,18 @@ class InputError(ValueError):
             self.code,
             rename(self.problem),
             rename(self.remedy),
-            argument=names.get(self.argument, self.argument),
+            argument=self.argument and names.get(self.argument, self.argument),
             value=self.value,
         )
 
     def __str__(self):
         return self.message(lambda name: f"`{name}`")
 
-    def message(self, shown, show_value=repr):
+    def message(
+        self,
+        shown: Callable[[str], str],
+        show_value: Callable[[object], str] = repr,
+    ) -> str:
         """Writes the message.
 
         Args:

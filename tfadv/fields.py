@@ -10,6 +10,8 @@ import math
 import os
 import types
 import typing
+from collections.abc import Mapping
+from typing import Any, Self
 
 from tfadv.errors import InputError
 
@@ -39,7 +41,7 @@ class Setting:
     none: str | None = None
 
 
-def field(default, help, **options):
+def field(default: Any, help: str, **options: Any) -> Any:
     """Declares a setting.
 
     Args:
@@ -62,7 +64,7 @@ def field(default, help, **options):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def group(kind, flag_prefix=""):
+def group(kind: type["Group"], flag_prefix: str = "") -> Any:
     """Declares a group of settings inside of another one.
 
     Args:
@@ -77,6 +79,7 @@ def group(kind, flag_prefix=""):
     )
 
 
+@dataclasses.dataclass(frozen=True)
 class Group:
     """Base class of groups of settings, which are frozen dataclasses.
 
@@ -110,10 +113,10 @@ class Group:
             object.__setattr__(self, item.name, value)
         self.check()
 
-    def check(self):
+    def check(self) -> None:
         """Raises `InputError` where values do not go together."""
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns the settings as a dict for JSON, groups as dicts in it."""
         return {
             item.name: _as_data(getattr(self, item.name))
@@ -121,7 +124,7 @@ class Group:
         }
 
     @classmethod
-    def from_dict(cls, content):
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Makes the group again from what `to_dict` returned.
 
         Args:
@@ -149,7 +152,9 @@ class Group:
         return cls(**values)
 
 
-def flags_of(kind, path="", prefix=""):
+def flags_of(
+    kind: type["Group"], path: str = "", prefix: str = ""
+) -> dict[str, tuple[str, dataclasses.Field, Any]]:
     """Lists the settings of a group that have a flag, those inside included.
 
     Args:
@@ -176,7 +181,7 @@ def flags_of(kind, path="", prefix=""):
     return found
 
 
-def is_group(kind) -> bool:
+def is_group(kind: Any) -> bool:
     """Tells whether a field's type is a group of settings."""
     return isinstance(kind, type) and issubclass(kind, Group)
 
@@ -191,7 +196,7 @@ def _as_data(value):
     return value
 
 
-def options_of(kind):
+def options_of(kind: Any) -> tuple[Any, bool]:
     """Takes `int | None` apart.
 
     Returns:

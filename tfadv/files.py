@@ -6,7 +6,8 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from tfadv.errors import InputError
 
@@ -17,7 +18,7 @@ Path = str | os.PathLike
 
 
 @contextlib.contextmanager
-def claimed(folder: Path):
+def claimed(folder: Path) -> Iterator[None]:
     """Makes a folder, and keeps other processes from training in it.
 
     Args:
@@ -128,7 +129,7 @@ def check_results(paths: Sequence[pathlib.Path], overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def writing_to(folder: Path):
+def writing_to(folder: Path) -> Iterator[None]:
     """Makes a folder and says what is wrong where it cannot be written.
 
     Args:
@@ -176,7 +177,7 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path, missing: object = None):
+def read_json(path: Path, missing: Any = None) -> Any:
     """Reads a JSON file.
 
     Args:
@@ -193,7 +194,7 @@ def read_json(path: Path, missing: object = None):
     return _read(path, json.loads, missing)
 
 
-def read_json_lines(path, missing=None):
+def read_json_lines(path: Path, missing: Any = None) -> Any:
     """Reads a JSON Lines file.
 
     Args, Raises: as those of `read_json`.

@@ -2,9 +2,10 @@
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 
 
-def table(header, rows):
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lays out an aligned Markdown table.
 
     Args:
@@ -35,7 +36,7 @@ def table(header, rows):
     )
 
 
-def cell(value):
+def cell(value: object) -> str:
     """Writes a value so that it is plain text in Markdown, in tables as well.
 
     Args:

@@ -59,7 +59,7 @@ class Progress:
                 desc=description, total=total, unit=f" {unit}"
             )
 
-    def update(self, count: int = 1):
+    def update(self, count: int = 1) -> None:
         """Says that more is done.
 
         Args:

@@ -142,7 +142,7 @@ def number():
     return tf.convert_to_tensor(context.replica_id_in_sync_group, tf.int32)
 
 
-def assign(variable, value):
+def assign(variable, value) -> None:
     """Sets all copies of a variable on this machine to one value.
 
     Args:

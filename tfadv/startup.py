@@ -5,7 +5,7 @@ import os
 import sys
 
 
-def import_tensorflow():
+def import_tensorflow() -> None:
     """Imports TensorFlow without its notes on the machine's drivers.
 
     They come from C++ while the library loads, whatever the log level, and

@@ -84,12 +84,17 @@ def test_a_cell_is_the_papers(dataset, method):
 @pytest.mark.parametrize(
     "flagfile", sorted(FOLDER.glob("*.cfg")), ids=lambda path: path.stem
 )
-def test_every_flagfile_is_one_that_train_takes(flagfile):
+def test_every_flagfile_is_one_that_train_takes(flagfile, tmp_path):
     called = in_process.call(
         "train",
-        [f"--flagfile={flagfile}", "--output_dir=unused", "--only_check_args"],
+        [
+            f"--flagfile={flagfile}",
+            f"--output_dir={tmp_path / 'run'}",
+            "--only_check_args",
+        ],
     )
     assert called.returncode == 0, called.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("dataset", ADVERSARY)

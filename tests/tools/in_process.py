@@ -28,6 +28,11 @@ def call(tool, arguments, stdin=b""):
     with (
         # Flags that are defined meanwhile are gone afterwards.
         flagsaver.flagsaver(),
+        # Else absl heeds `--only_check_args` in the first call alone.
+        mock.patch.object(app._run_init, "done", False),
+        mock.patch.object(
+            app._register_and_parse_flags_with_usage, "done", False
+        ),
         mock.patch.object(sys, "argv", [module.__file__, *arguments]),
         mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
         mock.patch.object(sys.modules["__main__"], "__doc__"),

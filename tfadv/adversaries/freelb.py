@@ -88,7 +88,7 @@ class FreeLB(Group):
         low=0,
     )
 
-    def check(self):
+    def check(self) -> None:
         limit = math.sqrt(3) * self.max_norm
         if 0 < limit < self.init_magnitude:
             raise InputError(

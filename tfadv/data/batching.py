@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfadv import progress
 from tfadv.datasets.examples import Examples
+from tfadv.text.tokenizer import Tokenizer
 
 _TEXTS_AT_ONCE = 4096
 _PREFETCHED = 2
@@ -46,7 +47,7 @@ class TokenizedExamples:
 
 
 def tokenize(
-    examples: Examples, tokenizer, name: str = "texts"
+    examples: Examples, tokenizer: Tokenizer, name: str = "texts"
 ) -> TokenizedExamples:
     """Tokenizes a split once, before any epoch.
 

@@ -81,7 +81,7 @@ class DataSettings(Group):
         "trained on beside the training set.",
     )
 
-    def check(self):
+    def check(self) -> None:
         files = [name for name in _FILES if getattr(self, name)]
         for name in ("dataset", "data_dir", "split_ids_file"):
             if getattr(self, name) and files:

@@ -6,7 +6,7 @@ import re
 from tfadv.text.sentencepiece import AlbertTokenizer
 
 
-def save(tokenizer: AlbertTokenizer, folder: pathlib.Path):
+def save(tokenizer: AlbertTokenizer, folder: pathlib.Path) -> None:
     """Writes the `tokenizer.json` of a tokenizer of ALBERT.
 
     Without it `transformers` 5 makes a tokenizer of `spiece.model` that

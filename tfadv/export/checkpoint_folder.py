@@ -58,7 +58,7 @@ def save_checkpoint(
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def check_checkpoint(output_dir: str | pathlib.Path, overwrite: bool):
+def check_checkpoint(output_dir: str | pathlib.Path, overwrite: bool) -> None:
     """Refuses a folder that is not free for a checkpoint.
 
     Args:

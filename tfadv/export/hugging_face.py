@@ -38,7 +38,7 @@ _DROPPED = (
 )
 
 
-def save(run: Run, folder: str | pathlib.Path):
+def save(run: Run, folder: str | pathlib.Path) -> None:
     """Writes a run as a Hugging Face checkpoint.
 
     `AutoModelForSequenceClassification.from_pretrained(folder)` of

@@ -7,6 +7,8 @@ reconstruction head. It runs wherever TensorFlow runs with the ops of
 is needed.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 from tfadv.export.frozen import FrozenEncoder, places
@@ -18,7 +20,7 @@ _ROWS = 64
 SIGNATURES = ("serving_default", "classify_token_ids", "represent", "tokenize")
 
 
-def build_module(run, precision="float32"):
+def build_module(run: Any, precision: str = "float32") -> tf.Module:
     """Puts a run's tokenizer, encoder and head into functions of tensors.
 
     Args:

@@ -1,5 +1,6 @@
 """How well a classifier does on clean text."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -7,7 +8,7 @@ from tfadv.data import batching
 
 
 def evaluate(
-    classifier,
+    classifier: keras.Model,
     tokenized: batching.TokenizedExamples,
     batch_size: int = 32,
     verbose: bool = False,

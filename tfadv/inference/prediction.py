@@ -8,6 +8,7 @@ import os
 import pathlib
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO, TextIO
 
 from tfadv import files
 from tfadv.errors import InputError
@@ -169,7 +170,7 @@ def write(
 
 
 @contextlib.contextmanager
-def standard_output(stdout):
+def standard_output(stdout: TextIO) -> Iterator[BinaryIO]:
     """Opens stdout for results.
 
     A reader that goes away, as `head` does, has had enough: that ends the
@@ -200,7 +201,7 @@ def standard_output(stdout):
 
 
 @contextlib.contextmanager
-def results_file(path):
+def results_file(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Opens a file that is written as a whole or not at all.
 
     Args:

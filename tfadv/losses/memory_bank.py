@@ -156,7 +156,7 @@ class MemoryBank:
         shards = [shard.numpy() for shard in self._shards(table)]
         return np.concatenate(shards)[: len(self)]
 
-    def assign(self, table, rows):
+    def assign(self, table, rows) -> None:
         """Sets all rows of a table, wherever they are.
 
         Args:
@@ -171,7 +171,7 @@ class MemoryBank:
         ):
             shard.assign(part)
 
-    def write(self, index, clean, adversarial, sample_weight=None):
+    def write(self, index, clean, adversarial, sample_weight=None) -> None:
         """Sets rows, as the banks' filling does.
 
         Args:
@@ -185,7 +185,7 @@ class MemoryBank:
             *self._for_rows_held(index, clean, adversarial, sample_weight)
         )
 
-    def update(self, index, clean, adversarial, sample_weight=None):
+    def update(self, index, clean, adversarial, sample_weight=None) -> None:
         """Moves rows towards new representations: Eq. 5.
 
         Args:

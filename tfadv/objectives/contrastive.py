@@ -1,5 +1,7 @@
 """CARL: clean and adversarial representations of a sentence are one."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -108,7 +110,7 @@ class ContrastiveObjective(Objective):
         )
         self.needs_sequence = representation == "cls"
         self._labels = np.asarray(labels, np.int32)
-        self.bank = None
+        self.bank: Any = None
         self._seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
         # log Z for the two anchors, NaN until the first batch has set it.
@@ -118,7 +120,7 @@ class ContrastiveObjective(Objective):
             trainable=False,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
-        self._refusal = None
+        self._refusal: InputError | None = None
         self.wait()
 
     @classmethod
@@ -149,7 +151,7 @@ class ContrastiveObjective(Objective):
             return None
         return tf.reduce_any(tf.math.is_nan(self.log_z))
 
-    def attach(self, encoder):
+    def attach(self, encoder) -> None:
         self.bank = memory_bank.MemoryBank(
             self._labels,
             encoder.hidden_dim,
@@ -160,7 +162,7 @@ class ContrastiveObjective(Objective):
         )
         self.built = True
 
-    def start(self, classifier, batches, verbose=1):
+    def start(self, classifier, batches, verbose=1) -> None:
         """Fills the bank from all training examples, then joins training.
 
         The adversarial rows come from the same adversary as in training; the
@@ -199,7 +201,7 @@ class ContrastiveObjective(Objective):
             index = strategy.run(fill_share, args=(x, y))
             return strategy.experimental_local_results(index)[0]
 
-        missing = np.ones(len(self.bank), bool)
+        missing = np.ones(len(self.bank), np.bool_)
         total = tf.data.experimental.cardinality(batches).numpy()
         for x, y, *_ in progress.track(
             distributed,
@@ -268,18 +270,20 @@ class ContrastiveObjective(Objective):
             ]
         return weighted_mean(tf.add_n(losses), sample_weight)
 
-    def calibrate(self, inputs, labels, clean, adversarial, sample_weight=None):
+    def calibrate(
+        self, inputs, labels, clean, adversarial, sample_weight=None
+    ) -> None:
         # NCE's constant is set where the loss is computed.
         self.loss(inputs, labels, clean, adversarial, sample_weight)
 
-    def update(self, inputs, clean, adversarial, sample_weight=None):
+    def update(self, inputs, clean, adversarial, sample_weight=None) -> None:
         self.bank.update(
             self._index(inputs),
             *map(self._represent, (clean, adversarial)),
             sample_weight,
         )
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store) -> None:
         store["started"] = np.array(self.active)
         store["seed"] = self.seed_generator.state.numpy()
         if self.active:
@@ -287,7 +291,7 @@ class ContrastiveObjective(Objective):
             store["adversarial"] = self.bank.numpy(self.bank.adversarial)
             store["log_z"] = self.log_z.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store) -> None:
         if "started" not in list(store.keys()):
             # Keras comes back by other paths, which lead nowhere, and takes
             # their silence for success.

@@ -154,18 +154,18 @@ class Objective(keras.layers.Layer):
         """
         return None
 
-    def wait(self):
+    def wait(self) -> None:
         """Takes no part in training until `start`."""
         self._active = False
 
-    def join(self):
+    def join(self) -> None:
         """Takes part in training steps from here on, as it is.
 
         A training step that has been traced before does not notice.
         """
         self._active = True
 
-    def start(self, classifier, batches, verbose=1):
+    def start(self, classifier, batches, verbose=1) -> None:
         """Joins training, in the next step.
 
         Args:
@@ -179,11 +179,13 @@ class Objective(keras.layers.Layer):
             # The step's graph has a new loss.
             classifier.make_train_function(force=True)
 
-    def attach(self, encoder):
+    def attach(self, encoder) -> None:
         """Makes the weights that need the encoder's sizes."""
         self.built = True
 
-    def calibrate(self, inputs, labels, clean, adversarial, sample_weight=None):
+    def calibrate(
+        self, inputs, labels, clean, adversarial, sample_weight=None
+    ) -> None:
         """Learns what `loss` takes from a whole batch, before its slices.
 
         It takes what `loss` takes. It is called where `needs_calibration` is
@@ -234,7 +236,7 @@ class Objective(keras.layers.Layer):
         """
         raise NotImplementedError
 
-    def update(self, inputs, clean, adversarial, sample_weight=None):
+    def update(self, inputs, clean, adversarial, sample_weight=None) -> None:
         """Changes what the objective remembers, after the gradients.
 
         Takes what `loss` has taken. An example of weight 0 is none: it leaves

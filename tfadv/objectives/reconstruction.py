@@ -1,5 +1,7 @@
 """RAR: the words are reconstructed from adversarial representations."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -55,15 +57,15 @@ class ReconstructionObjective(Objective):
     ):
         super().__init__(weight=weight, name=name, **kwargs)
         self.special_ids = sorted(int(i) for i in special_ids)
-        self.dense = None
-        self.layer_norm = None
-        self.bias = None
+        self.dense: Any = None
+        self.layer_norm: Any = None
+        self.bias: Any = None
 
     @classmethod
     def from_settings(cls, settings, context):
         return cls(context.special_ids, settings.weight, context.name)
 
-    def attach(self, encoder):
+    def attach(self, encoder) -> None:
         embedding_dim = encoder.token_embedding.output_dim
         self.dense = keras.layers.Dense(
             embedding_dim,
@@ -107,7 +109,7 @@ class ReconstructionObjective(Objective):
             "vocabulary_bias": self.bias,
         }
 
-    def load_from_checkpoint(self, checkpoint):
+    def load_from_checkpoint(self, checkpoint) -> bool:
         arrays = families.masked_lm_head(checkpoint)
         if arrays is None:
             return False
@@ -123,7 +125,7 @@ class ReconstructionObjective(Objective):
             for key, variable in self.head_variables().items()
         }
 
-    def load_head(self, arrays):
+    def load_head(self, arrays) -> None:
         """Starts from a masked-LM head that was pretrained.
 
         Args:

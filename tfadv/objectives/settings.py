@@ -37,7 +37,7 @@ class ObjectiveSettings(Group):
         """
         return 0
 
-    def check_with(self, optimization):
+    def check_with(self, optimization) -> None:
         """Refuses what does not go with the optimization of a run.
 
         Args:
@@ -136,7 +136,7 @@ class ContrastiveSettings(ObjectiveSettings):
         low=0,
     )
 
-    def check(self):
+    def check(self) -> None:
         default = type(self).start_epoch
         if self.start_step is not None and self.start_epoch != default:
             raise InputError(
@@ -148,7 +148,7 @@ class ContrastiveSettings(ObjectiveSettings):
                 value=self.start_step,
             )
 
-    def check_with(self, optimization):
+    def check_with(self, optimization) -> None:
         if self.bank_sharding and optimization.strategy != "mirrored":
             raise InputError(
                 "nothing-to-shard-over",

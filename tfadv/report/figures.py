@@ -59,7 +59,7 @@ class Picture:
         encoded = base64.b64encode(file.getvalue()).decode("ascii")
         return f"data:image/svg+xml;base64,{encoded}"
 
-    def save_png(self, folder: pathlib.Path):
+    def save_png(self, folder: pathlib.Path) -> None:
         """Writes the picture for a paper: on white, 200 dots per inch."""
         path = folder / f"{self.name}.png"
         self.figure.savefig(path, dpi=200, facecolor="white")

@@ -1,5 +1,7 @@
 """How well a trained classifier holds up under attacks on word embeddings."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -25,7 +27,7 @@ def measure(
     epsilons: list[float],
     batch_size: int = 32,
     seed: int = 0,
-    **attack,
+    **attack: Any,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Attacks a split within balls of several sizes.
 

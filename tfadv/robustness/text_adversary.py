@@ -1,6 +1,7 @@
 """Adversaries as text: what RAR's head reads in perturbed embeddings."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,7 @@ from tfadv.data import batching
 from tfadv.datasets.examples import Examples
 from tfadv.errors import InputError
 from tfadv.robustness.trained import Trained
+from tfadv.text.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +52,7 @@ def reconstruct(
     epsilon: float,
     batch_size: int = 32,
     victim: Trained | None = None,
-    **attack,
+    **attack: Any,
 ) -> tuple[list[dict], Summary]:
     """Attacks texts and reads the adversaries back as text.
 
@@ -148,7 +150,7 @@ def _line(run, examples, index, before, after):
 
 
 def changed_tokens(
-    tokenizer, before: np.ndarray, after: np.ndarray
+    tokenizer: Tokenizer, before: np.ndarray, after: np.ndarray
 ) -> list[dict]:
     """Lists where two texts of equally many tokens differ.
 
@@ -170,7 +172,7 @@ def changed_tokens(
 
 def add_predictions(
     lines: list[dict], run: Trained, name: str, changed_column: str
-):
+) -> None:
     """Classifies texts and their adversaries, and notes the classes' names.
 
     Args:

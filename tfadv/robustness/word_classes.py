@@ -1,6 +1,10 @@
 """What kind of word a piece of text belongs to."""
 
+from typing import Any
+
 import numpy as np
+
+from tfadv.text.tokenizer import Tokenizer
 
 # English words that carry grammar rather than content, as the tokenizers
 # spell them: lower-case, without apostrophes.
@@ -36,7 +40,7 @@ CLASSES = (
 )
 
 
-def classify(pieces: list[str], ids, tokenizer) -> list[str]:
+def classify(pieces: list[str], ids: Any, tokenizer: Tokenizer) -> list[str]:
     """Names the class of each piece's word.
 
     Args:
@@ -69,7 +73,7 @@ def classify(pieces: list[str], ids, tokenizer) -> list[str]:
     return classes
 
 
-def words(ids, tokenizer) -> list[list[int]]:
+def words(ids: Any, tokenizer: Tokenizer) -> list[list[int]]:
     """Groups the pieces of a text into words.
 
     Args:

@@ -1,4 +1,5 @@
 """A run's record: what it is, as data, in its `settings.json`."""
+import os
 
 import dataclasses
 import hashlib
@@ -130,7 +131,7 @@ def identity(settings: Settings, dataset: TextDataset) -> dict:
     }
 
 
-def check_same(given: dict, stored: object, folder, begun: str = "run"):
+def check_same(given: dict, stored: object, folder: str | os.PathLike, begun: str = "run") -> None:
     """Refuses to go on with what was begun as something else.
 
     Args:

@@ -78,11 +78,11 @@ class Run:
 
 
 def build_classifier(
-    encoder,
+    encoder: Any,
     record: Record,
     load_weights: bool = True,
     train_labels: np.ndarray | None = None,
-):
+) -> Any:
     """Builds the classifier that a run's record describes.
 
     Args:
@@ -135,7 +135,7 @@ def build_classifier(
     )
 
 
-def part_to_keep(classifier):
+def part_to_keep(classifier: Any) -> Any:
     """Returns what a run keeps of its classifier: all but memory banks.
 
     Its weights load into the `part_to_keep` of a classifier that
@@ -163,7 +163,7 @@ def part_to_keep(classifier):
     return part
 
 
-def save_weights(classifier, path: pathlib.Path):
+def save_weights(classifier: Any, path: pathlib.Path) -> None:
     """Writes what a run keeps of its classifier.
 
     Args:

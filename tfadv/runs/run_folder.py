@@ -180,7 +180,7 @@ def _is_unfinished(content):
     return ours and set(rest) <= set(_UNFINISHED)
 
 
-def create(folder: str | pathlib.Path, record: Record, flags: str):
+def create(folder: str | pathlib.Path, record: Record, flags: str) -> None:
     """Fills a run's folder anew, with its `settings.json` and `flags.cfg`.
 
     Args:

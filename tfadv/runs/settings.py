@@ -3,6 +3,8 @@
 Each setting has its default, its bounds and its help here; the command line
 makes its flags from them. This module needs no TensorFlow.
 """
+from typing import Any
+from collections.abc import Mapping
 
 import dataclasses
 
@@ -121,7 +123,7 @@ class OptimizationSettings(Group):
         low=0,
     )
 
-    def check(self):
+    def check(self) -> None:
         if self.accumulation_steps > self.batch_size:
             raise InputError(
                 "more-slices-than-texts",
@@ -202,7 +204,7 @@ class Settings(Group):
     optimization: OptimizationSettings = group(OptimizationSettings)
     objectives: dict[str, ObjectiveSettings] = dataclasses.field(default_factory=dict)
 
-    def check(self):
+    def check(self) -> None:
         expected = methods.get(self.method).objectives
         others = [name for name in self.objectives if name not in expected]
         if others:
@@ -249,7 +251,7 @@ class Settings(Group):
             ) from error
 
     @classmethod
-    def from_dict(cls, content: dict) -> "Settings":
+    def from_dict(cls, content: Mapping[str, Any]) -> "Settings":
         """Makes the settings again from what `to_dict` returned.
 
         Args:

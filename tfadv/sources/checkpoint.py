@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import pathlib
+from typing import Any
 
 from tfadv import files
 from tfadv.errors import InputError
@@ -129,7 +130,7 @@ class Checkpoint:
         )
 
     @functools.cached_property
-    def config(self):
+    def config(self) -> Any:
         """The `transformers.PreTrainedConfig` of a Hugging Face folder.
 
         It has the defaults of its family for what `config.json` leaves out.

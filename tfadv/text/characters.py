@@ -113,7 +113,7 @@ def albert_characters(lower, strip):
 
 
 @functools.cache
-def white_space():
+def white_space() -> str:
     """The RE2 pattern of what `str.split` makes a single space of."""
     points = {p for p in range(_LAST_LETTER + 1) if chr(p).isspace()}
     others = _character_class(points - {ord(" ")})
@@ -122,7 +122,7 @@ def white_space():
 
 
 @functools.cache
-def final_sigma():
+def final_sigma() -> str:
     """The RE2 pattern of a sigma that `str.lower` makes a final one.
 
     Such a sigma has a letter with case before it and none after it, both

@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -269,7 +270,10 @@ class Tokenizer(tf.Module):
         Raises:
             InputError: texts may be too long, or ids too high.
         """
-        blame = {"argument": argument, "value": value and os.fspath(value)}
+        blame: dict[str, Any] = {
+            "argument": argument,
+            "value": value and os.fspath(value),
+        }
         if self.max_length > positions:
             raise InputError(
                 "max-length-too-large",

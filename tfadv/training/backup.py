@@ -114,7 +114,7 @@ class Backup(keras.callbacks.Callback):
         """Float, the time of training so far, in all processes."""
         return time.perf_counter() - self._start
 
-    def write(self):
+    def write(self) -> None:
         """Writes a backup of the present state.
 
         Raises:
@@ -133,7 +133,7 @@ class Backup(keras.callbacks.Callback):
         self._last = time.perf_counter()
         self._cost = self._last - start
 
-    def restore(self):
+    def restore(self) -> None:
         """Goes on from the backup.
 
         Where there are to be no further ones, it is deleted then.
@@ -181,7 +181,7 @@ class Backup(keras.callbacks.Callback):
             "resuming at update %d of %d", self.updates, self._total_steps
         )
 
-    def delete(self):
+    def delete(self) -> None:
         """Deletes the backup."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
@@ -208,21 +208,21 @@ class Backup(keras.callbacks.Callback):
         # Too late for the last update.
         self._end_if_terminated()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._is_part = self.updates % self._steps_per_epoch > 0
         if self._is_part:
             # `fit` has just set them to zero.
             for variable, value in self._metrics:
                 replicas.assign(variable, value)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self.updates += 1
         # An epoch has ended only when it has been evaluated.
         ended = self.updates % self._steps_per_epoch == 0
         if self.seconds and not ended and self.updates < self._total_steps:
             self._write_if_due(self.seconds)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         if self._is_part:
             # What has fewer steps than an epoch is a `fit` of its own.
             self.model.stop_training = True

@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import time
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -32,7 +33,7 @@ class ResumableCallback(keras.callbacks.Callback):
         """Goes on from what `get_state` has returned."""
         raise NotImplementedError
 
-    def on_backup(self):
+    def on_backup(self) -> None:
         """Called when a backup with the present state has been written."""
 
 
@@ -65,13 +66,14 @@ class BestWeights(ResumableCallback):
         super().__init__()
         self.path = pathlib.Path(path)
         self.monitor = monitor
-        self.waiting_room = waiting_room and pathlib.Path(waiting_room)
+        self.waiting_room: Any = waiting_room and pathlib.Path(waiting_room)
         self.best_epoch = None
-        self.best_value = None
+        self.best_value: float | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         value = (logs or {}).get(self.monitor)
-        if None not in (value, self.best_value) and value <= self.best_value:
+        best = self.best_value
+        if value is not None and best is not None and value <= best:
             return
         partial = self.path.with_name(files.PARTIAL + self.path.name)
         if self.waiting_room:
@@ -86,14 +88,14 @@ class BestWeights(ResumableCallback):
     def get_state(self):
         return {"best_epoch": self.best_epoch, "best_value": self.best_value}
 
-    def set_state(self, state):
+    def set_state(self, state) -> None:
         self.best_epoch = state["best_epoch"]
         self.best_value = state["best_value"]
         self.on_backup()
         if self.best_epoch is not None and not self.path.exists():
             raise ValueError(f"there is no {self.path.name} beside it")
 
-    def on_backup(self):
+    def on_backup(self) -> None:
         waiting = self._waiting(self.best_epoch)
         if waiting.exists():
             os.replace(waiting, self.path)
@@ -115,15 +117,15 @@ class MetricsFile(ResumableCallback):
     def __init__(self, path: str | pathlib.Path):
         super().__init__()
         self.path = pathlib.Path(path)
-        self._start = None
+        self._start = 0.0
         # Of this epoch, before the run was cut off.
         self._earlier = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._start = time.perf_counter() - self._earlier
         self._earlier = 0.0
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         line = {
             "epoch": epoch + 1,
             "seconds": round(time.perf_counter() - self._start, 3),
@@ -131,7 +133,7 @@ class MetricsFile(ResumableCallback):
         }
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self._start = None
+        self._start = 0.0
 
     def get_state(self):
         lines, seconds = "", 0.0
@@ -141,7 +143,7 @@ class MetricsFile(ResumableCallback):
             seconds = time.perf_counter() - self._start
         return {"lines": lines, "seconds": seconds}
 
-    def set_state(self, state):
+    def set_state(self, state) -> None:
         files.write_text(self.path, state["lines"])
         self._earlier = state["seconds"]
 
@@ -185,7 +187,7 @@ class UpdatesFile(ResumableCallback):
         # updates, their sum as it was last read, and the window's sum.
         self._counts, self._read, self._sums = {}, {}, {}
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self._update += 1
         for name in logs or {}:
             # An objective's loss is there from its start on.
@@ -238,7 +240,7 @@ class UpdatesFile(ResumableCallback):
             "sums": self._sums,
         }
 
-    def set_state(self, state):
+    def set_state(self, state) -> None:
         files.write_text(self.path, state["lines"])
         self._update = state["update"]
         self._counts = state["counts"]
@@ -260,14 +262,14 @@ class PassSummaries(keras.callbacks.Callback):
         self.log_dir = log_dir
         self._table = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._table = None
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs=None) -> None:
         # The dev split's evaluation resets all metrics before the epoch ends.
         self._table = self._read()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch, logs=None) -> None:
         table = self._read() if self._table is None else self._table
         if table is None:
             return
@@ -309,7 +311,7 @@ class StopAtStep(_StepCounter):
         super().__init__()
         self.max_steps = max_steps
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self._steps += 1
         if self._steps >= self.max_steps:
             self.model.stop_training = True
@@ -322,10 +324,10 @@ class StopOnNaN(_StepCounter):
         NotFiniteLossError: in the first step with such a loss.
     """
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch, logs=None) -> None:
         self._epoch = epoch + 1
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         self._steps += 1
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
@@ -370,13 +372,13 @@ class StartObjective(_StepCounter):
         self.batches = batches
         self.start_step = start_step
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None) -> None:
         self._first = batch
         if self._steps >= self.start_step and not self.objective.active:
             end_bar()
             self.objective.start(self.model, self.batches)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         # Several steps, where an execution has several.
         self._steps += batch - self._first + 1
 
@@ -396,7 +398,7 @@ class PeakMemory(keras.callbacks.Callback):
         self.batch_size = batch_size
         self._updates = 0
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         if not all(objective.active for objective in self.model.objectives):
             return
         self._updates += 1
@@ -414,7 +416,7 @@ class PeakMemory(keras.callbacks.Callback):
         )
 
 
-def end_bar():
+def end_bar() -> None:
     """Ends the line of Keras' bar, so that what is logged is no part of it."""
     if sys.stdout is not None and sys.stdout.isatty():
         sys.stdout.write("\n")
@@ -464,10 +466,10 @@ class StepTimer(ResumableCallback):
         self.steps = 0
         self._traced = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch, logs=None) -> None:
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None) -> None:
         if self._traced is self.model.train_function:
             self.seconds += time.perf_counter() - self._start
             self.steps += 1
@@ -476,5 +478,5 @@ class StepTimer(ResumableCallback):
     def get_state(self):
         return {"seconds": self.seconds, "steps": self.steps}
 
-    def set_state(self, state):
+    def set_state(self, state) -> None:
         self.seconds, self.steps = state["seconds"], state["steps"]

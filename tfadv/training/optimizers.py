@@ -37,7 +37,7 @@ class Adam(keras.optimizers.Adam):
                 "Received: amsgrad=True"
             )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient, variable, learning_rate) -> None:
         """Updates a weight and its moments by its gradient."""
         if isinstance(gradient, tf.IndexedSlices):
             # Keras leaves the rows that a batch has not looked up.

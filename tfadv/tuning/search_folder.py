@@ -47,7 +47,9 @@ def role() -> str:
     return "chief" if "chief" in os.environ[_ENVIRONMENT[0]] else "worker"
 
 
-def check_output(folder: str | pathlib.Path, identity: dict, overwrite: bool):
+def check_output(
+    folder: str | pathlib.Path, identity: dict, overwrite: bool
+) -> None:
     """Refuses an output folder that does not hold this very search.
 
     Args:
@@ -63,7 +65,7 @@ def check_output(folder: str | pathlib.Path, identity: dict, overwrite: bool):
         check_same(folder, identity)
 
 
-def check_same(folder: str | pathlib.Path, identity: dict):
+def check_same(folder: str | pathlib.Path, identity: dict) -> None:
     """Refuses to go on with another search than what was begun.
 
     Args:
@@ -78,7 +80,7 @@ def check_same(folder: str | pathlib.Path, identity: dict):
         record.check_same(identity, files.read_json(path), folder, "search")
 
 
-def claim(folder: str | pathlib.Path, identity: dict, overwrite: bool):
+def claim(folder: str | pathlib.Path, identity: dict, overwrite: bool) -> None:
     """Makes the folder this search's, and empty if it is to begin anew.
 
     Args:
@@ -128,7 +130,7 @@ def best_trial(trials: list[dict]) -> dict | None:
     )
 
 
-def drop_weights(folder: str | pathlib.Path):
+def drop_weights(folder: str | pathlib.Path) -> None:
     """Deletes the weights of all ended trials but the best one's."""
     trials = read_trials(folder)
     best = best_trial(trials)

@@ -97,7 +97,7 @@ class Tuning(Group):
     )
     attack: AttackSettings = group(AttackSettings)
 
-    def check(self):
+    def check(self) -> None:
         for name in NAMES:
             bounds = getattr(self, name)
             if len(bounds) not in (1, 2) or bounds[0] > bounds[-1]:

@@ -1,6 +1,7 @@
 """The trials of a search as JSON Lines, as a table and as a picture."""
 
 import pathlib
+from typing import Any
 
 from tfadv import files, markdown
 from tfadv.tuning import search_folder
@@ -9,7 +10,7 @@ from tfadv.tuning import search_folder
 _STAGES = {"coarse": ("#888888", "o"), "fine": ("#0072b2", "^")}
 
 
-def write(folder: str | pathlib.Path, trials: list[dict]):
+def write(folder: str | pathlib.Path, trials: list[dict]) -> None:
     """Writes the trials as JSON Lines, as a table and as a picture.
 
     Args:
@@ -67,7 +68,7 @@ def as_markdown(trials: list[dict]) -> str:
     return markdown.table(header, rows)
 
 
-def picture(trials: list[dict]):
+def picture(trials: list[dict]) -> Any:
     """Draws the objective against each hyperparameter, and its best so far.
 
     Args:

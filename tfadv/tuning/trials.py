@@ -5,6 +5,7 @@ import gc
 import math
 import pathlib
 import time
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -62,27 +63,27 @@ class TrialTuner(base_tuner.BaseTuner):
             project_name=search_folder.PROJECT,
         )
 
-    def save(self):
+    def save(self) -> None:
         # A worker has nothing that its chief would not know.
         if not self._is_worker():
             self.oracle.save()
             files.write_json(self._get_tuner_fname(), self.get_state())
 
-    def pre_create_trial(self):
+    def pre_create_trial(self) -> None:
         # Asked again without a trial in between: there is none yet.
         if self._asked:
             time.sleep(1)
         self._asked = True
 
-    def on_trial_begin(self, trial):
+    def on_trial_begin(self, trial: Any) -> None:
         self._asked = False
 
-    def on_trial_end(self, trial):
+    def on_trial_end(self, trial: Any) -> None:
         super().on_trial_end(trial)
         search_folder.drop_weights(self._folder)
         logger.info(self._progress(trial))
 
-    def run_trial(self, trial):
+    def run_trial(self, trial: Any) -> Any:
         path = pathlib.Path(self.get_trial_dir(trial.trial_id))
         path /= search_folder.MEASURED
         try:

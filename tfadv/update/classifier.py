@@ -344,7 +344,7 @@ class AdversarialClassifier(keras.Model):
         passes = kind(self, x, y, share=share)
         return passes.outputs_without_gradients(pooled_only)
 
-    def load_weights(self, *args, **kwargs):
+    def load_weights(self, *args, **kwargs) -> None:
         """Loads weights, and what objectives remember, as Keras does."""
         super().load_weights(*args, **kwargs)
         if self.objectives and self.train_function is not None:

@@ -37,7 +37,7 @@ class PassStatistics(keras.metrics.Metric):
         )
         self.count = self.add_variable([], "zeros", name="count")
 
-    def update_state(self, values, sample_weight=1.0):
+    def update_state(self, values, sample_weight=1.0) -> None:
         weight = tf.cast(sample_weight, self.dtype)
         self.total.assign_add(tf.cast(values, self.dtype) * weight)
         self.count.assign_add(weight)

@@ -378,7 +378,7 @@ class _CleanPass:
         )
 
 
-def read_pooled_only(objectives):
+def read_pooled_only(objectives) -> bool:
     """Tells whether no objective needs the tokens' representations."""
     return not any(objective.needs_sequence for objective in objectives)
 
