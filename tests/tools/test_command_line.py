@@ -232,7 +232,9 @@ def test_attack_measures_and_writes_what_its_flags_say(run, data):
         "restarts": 2,
     }
     assert [row["epsilon"] for row in measured["epsilons"]] == [0.0, 3.0]
-    assert measured["epsilons"][0]["euclidean"] == 0.0
+    # Clean and attacked outputs are computed by two graphs, which may round
+    # differently.
+    assert measured["epsilons"][0]["euclidean"] == pytest.approx(0, abs=1e-6)
     assert measured["epsilons"][1]["euclidean"] > 0.0
     assert measured["hotflip"]["max_flips"] == 1
     flips = (attacked / "hotflip.jsonl").read_text().splitlines()
