@@ -10,13 +10,19 @@ import contextlib
 import functools
 import json
 import os
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfadv.errors import InputError
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
+
+# A tensor or a nested structure of them.
+Tensors = TypeVar("Tensors")
 
 
 def strategy(name: str) -> tf.distribute.Strategy:
@@ -62,10 +68,10 @@ def strategy(name: str) -> tf.distribute.Strategy:
 
 @functools.cache
 def _only_one(kind):
-    """Makes a process' only strategy of a kind.
+    """Makes the only strategy of a kind in this process.
 
     A second one would count its collective operations from the start again,
-    and TensorFlow take them for those of the first.
+    and TensorFlow would take them for those of the first.
     """
     return kind()
 
@@ -92,16 +98,16 @@ def _check_tf_config():
 
 
 def is_chief() -> bool:
-    """Tells whether this process writes the results: the first of all."""
+    """Tells whether this process, the first of all, writes the results."""
     resolver = tf.distribute.get_strategy().cluster_resolver
     return resolver is None or not resolver.task_id
 
 
-def broadcast_from_chief(value):
+def broadcast_from_chief(value: int) -> int:
     """Returns the chief's whole number on all workers.
 
     Args:
-        value: int; that of others is not looked at.
+        value: int; only the chief's counts.
     """
     value = value if is_chief() else 0
 
@@ -115,8 +121,10 @@ def broadcast_from_chief(value):
     return int(strategy.experimental_local_results(told)[0])
 
 
-def local_copies(variable):
-    """Lists the copies of a variable on this machine, one a replica.
+def local_copies(
+    variable: keras.Variable | tf.Variable,
+) -> tuple[tf.Variable, ...]:
+    """Lists the copies of a variable on this machine, one for each replica.
 
     Args:
         variable: `keras.Variable` or `tf.Variable`.
@@ -136,26 +144,28 @@ def alone() -> bool:
     return count() == 1 or tf.distribute.in_cross_replica_context()
 
 
-def number():
+def number() -> tf.Tensor:
     """Returns the number of this replica, an int32 scalar tensor."""
     context = tf.distribute.get_replica_context()
     return tf.convert_to_tensor(context.replica_id_in_sync_group, tf.int32)
 
 
-def assign(variable, value) -> None:
+def assign(
+    variable: keras.Variable | tf.Variable, value: np.ndarray | tf.Tensor
+) -> None:
     """Sets all copies of a variable on this machine to one value.
 
     Args:
         variable: `keras.Variable` or `tf.Variable`.
         value: array or tensor.
     """
-    # Keras' metrics would share it out, for they are summed when read.
+    # Keras' metrics would divide it, because they are summed when read.
     for copy in local_copies(variable):
         copy.assign(value)
 
 
-def own_copy(variable):
-    """Returns the variable that this replica reads, of a mirrored one.
+def own_copy(variable: tf.Variable) -> tf.Variable:
+    """Returns this replica's copy of a mirrored variable.
 
     A mirrored variable cannot be read in parts.
 
@@ -169,8 +179,8 @@ def own_copy(variable):
     return copies[int(tf.get_static_value(number())) % len(copies)]
 
 
-def total(values):
-    """Sums tensors over the replicas; gradients are summed likewise.
+def total(values: Tensors) -> Tensors:
+    """Sums tensors over the replicas. Gradients are summed in the same way.
 
     Args:
         values: tensor or nested structure of tensors, of equal shapes on all
@@ -194,7 +204,7 @@ def total(values):
     return tf.nest.pack_sequence_as(values, flat)
 
 
-def mean(values):
+def mean(values: Tensors) -> Tensors:
     """Averages tensors over the replicas.
 
     Args:
@@ -209,10 +219,11 @@ def mean(values):
     return tf.nest.map_structure(lambda v: v / count(), total(values))
 
 
-def for_keras(results):
+def for_keras(results: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Prepares a step's results, equal on all replicas, for Keras' `fit`.
 
-    Of several machines Keras averages the first axis, which a scalar lacks.
+    With several machines, Keras averages over the first axis, and a scalar has
+    none.
 
     Args:
         results: dict of scalar tensors.
@@ -226,12 +237,12 @@ def for_keras(results):
     return {name: tf.reshape(value, [1]) for name, value in results.items()}
 
 
-def log_sum(values):
-    """Sums over the replicas, in logarithms.
+def log_sum(values: tf.Tensor) -> tf.Tensor:
+    """Sums numbers over the replicas, in logarithms.
 
     Args:
         values: float32 tensor of equal shape on all replicas, the logarithms
-            of what is summed.
+            of the numbers.
 
     Returns:
         tensor of the same shape.
@@ -244,7 +255,7 @@ def log_sum(values):
     return tf.reduce_logsumexp(total(tf.pad(values[None], paddings)), axis=0)
 
 
-def gather(values):
+def gather(values: Tensors) -> Tensors:
     """Collects the rows of all replicas, in the replicas' order.
 
     Args:
@@ -268,8 +279,8 @@ def gather(values):
     return total(tf.nest.map_structure(among_zeros, values))
 
 
-def own_rows(values):
-    """Takes this replica's rows out of what `gather` has collected.
+def own_rows(values: tf.Tensor) -> tf.Tensor:
+    """Takes this replica's rows out of those that `gather` has collected.
 
     Args:
         values: tensor of shape `[replicas * rows, ...]`.
@@ -288,14 +299,14 @@ class Share:
 
     A batch need not split evenly, and a replica may get none of it. So all
     shares are filled up with rows of zeros to the length of the longest one.
-    These rows have weight 0, which makes them no examples.
+    These rows have weight 0, so they do not count as examples.
 
     Args:
-        rows: int scalar tensor: the rows of the batch that this replica has.
+        rows: int scalar tensor: how many rows of the batch this replica has.
 
     Attributes:
-        examples: the examples that this replica's means count for, so that
-            those of all replicas together count for the global batch.
+        examples: scalar tensor: how many examples this replica's means count
+            for. Over all replicas this adds up to the global batch.
 
     Example:
 
@@ -308,7 +319,7 @@ class Share:
     ```
     """
 
-    def __init__(self, rows):
+    def __init__(self, rows: tf.Tensor):
         self._alone = alone()
         if self._alone:
             self.examples = rows
@@ -321,7 +332,7 @@ class Share:
         self._total = tf.reduce_sum(self._counts)
         self.examples = tf.cast(self._total, tf.float32) / count()
 
-    def filled(self, values):
+    def filled(self, values: Tensors) -> Tensors:
         """Fills up rows of the batch to the length of every share.
 
         Args:
@@ -341,8 +352,10 @@ class Share:
 
         return tf.nest.map_structure(fill, values)
 
-    def weights(self, sample_weight=None):
-        """Weighs rows for means over this replica's share.
+    def weights(
+        self, sample_weight: tf.Tensor | None = None
+    ) -> tf.Tensor | None:
+        """Gives rows their weights in means over this replica's share.
 
         Args:
             sample_weight: tensor of shape `[filled rows]` or `[filled rows,
@@ -351,7 +364,7 @@ class Share:
         Returns:
             float32 tensor of shape `[filled rows]`: with it, the average of
             the replicas' means is the mean over the global batch. With one
-            replica `sample_weight` as it is.
+            replica, this is `sample_weight` as it is.
         """
         if self._alone:
             return sample_weight
@@ -363,8 +376,8 @@ class Share:
             weights *= tf.cast(sample_weight, tf.float32)
         return weights
 
-    def gather(self, values):
-        """Collects the rows of the global batch, without what fills it up.
+    def gather(self, values: Tensors) -> Tensors:
+        """Collects the rows of the global batch, without the filling.
 
         Args:
             values: nested structure of tensors of shape `[filled rows, ...]`.
@@ -379,15 +392,15 @@ class Share:
             lambda value: tf.boolean_mask(value, real), gather(values)
         )
 
-    def own_rows(self, values):
+    def own_rows(self, values: tf.Tensor) -> tf.Tensor:
         """Takes this replica's rows out of those of the global batch.
 
         Args:
             values: tensor of shape `[global batch, ...]`.
 
         Returns:
-            tensor of shape `[filled rows, ...]`; what fills it up is any rows
-            of the batch.
+            tensor of shape `[filled rows, ...]`; any rows of the batch fill it
+            up.
         """
         if self._alone:
             return values
@@ -397,7 +410,7 @@ class Share:
 
 
 @contextlib.contextmanager
-def own_seeds(states):
+def own_seeds(states: Sequence[keras.Variable]) -> Iterator[None]:
     """Draws differently on every replica while the context lasts.
 
     Replicas keep equal states of random generators, so that without this the
@@ -417,12 +430,15 @@ def own_seeds(states):
         state.assign_sub(_offset(state))
 
 
-def summed_gradients(pairs, optimizer):
+def summed_gradients(
+    pairs: list[tuple[tf.Tensor, keras.Variable]],
+    optimizer: keras.optimizers.Optimizer,
+) -> list[tuple[tf.Tensor, keras.Variable]]:
     """Sums gradients over the replicas before an optimizer looks at them.
 
     Keras clips and looks for infinities before it sums over the replicas: it
-    would see a replica's share. Where an optimizer does neither, the sum is
-    left to it.
+    would see only one replica's share. Where an optimizer does neither, the
+    sum is left to it.
 
     Args:
         pairs: list of `(gradient, weight)`.
@@ -430,7 +446,8 @@ def summed_gradients(pairs, optimizer):
 
     Returns:
         list of `(gradient, weight)` for `apply_gradients`, which sums over
-        the replicas: with gradients that are equal on all of them.
+        the replicas. The gradients are equal on all of them, or are `pairs`
+        where the sum is left to the optimizer.
     """
     scaling = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     clipping = optimizer.inner_optimizer if scaling else optimizer
@@ -461,7 +478,7 @@ def _clipped(gradients, norm, global_norm, value, scale):
         clipped = [tf.clip_by_value(g, -limit, limit) for g in gradients]
     else:
         return gradients
-    # Infinity is not clipped: the scale of the loss goes by it.
+    # Infinity is not clipped: the scale of the loss depends on it.
     return [
         tf.where(tf.math.is_finite(g), c, g)
         for g, c in zip(gradients, clipped, strict=True)

@@ -1,1 +1,1 @@
-"""Who looks for delta, the perturbation of the embeddings."""
+"""The search for delta, the perturbation of the embeddings."""

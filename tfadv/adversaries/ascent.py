@@ -1,15 +1,27 @@
 """The one loop of training and of attacks: pass, ascend, again."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import tensorflow as tf
+
+State = TypeVar("State")
 
 
 def run_passes(
-    one_pass, ascend, delta, state, steps, first=0, last=None, until=None
-):
+    one_pass: Callable[[tf.Tensor, tf.Tensor, State], tuple[tf.Tensor, State]],
+    ascend: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    delta: tf.Tensor,
+    state: State,
+    steps: int | tf.Tensor,
+    first: int = 0,
+    last: int | tf.Tensor | None = None,
+    until: Callable[[State], tf.Tensor] | None = None,
+) -> tuple[tf.Tensor, State]:
     """Runs passes in one graph loop whose size does not grow with n.
 
-    This is the loop of training and of attacks alike. Delta ascends after
-    every pass but the n-th: what that one sees is the adversary.
+    Training and attacks both use this loop. Delta ascends after every pass
+    but the n-th: the delta that the n-th pass sees is the adversary.
 
     Args:
         one_pass: callable of `(index, delta, state)` that returns the
@@ -19,13 +31,14 @@ def run_passes(
         state: nested structure of tensors, carried from pass to pass.
         steps: int or scalar tensor, n.
         first: int. The pass to begin with.
-        last: int or scalar tensor. The pass to end before; `None` for all n.
+        last: int or scalar tensor. The loop ends before this pass; `None` for
+            all n passes.
         until: callable of the state that returns a bool scalar: whether to
             end earlier. `None` for never.
 
     Returns:
-        The delta for pass `last`, or the one of the n-th pass; and the last
-        state.
+        `(delta, state)`: the delta for pass `last`, or the one of the n-th
+        pass; and the last state.
     """
     last = steps if last is None else last
 

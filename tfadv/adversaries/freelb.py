@@ -1,4 +1,4 @@
-"""FreeLB: who looks for the perturbation that hurts most, in training.
+"""FreeLB looks for the perturbation that hurts most, in training.
 
 This module needs no TensorFlow until an adversary is used: the command line
 makes its flags from the settings.
@@ -7,9 +7,17 @@ makes its flags from the settings.
 import copy
 import dataclasses
 import math
+import typing
+from collections.abc import Callable
 
 from tfadv.errors import InputError
 from tfadv.fields import Group, field
+
+if typing.TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+_State = typing.TypeVar("_State")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +42,7 @@ class FreeLB(Group):
         warmup_steps: int. Updates over which alpha grows to `step_size`, from
             `step_size / warmup_steps` in the first one. A new head cannot
             tell the classes yet, and an adversary of full strength may keep
-            it from learning to. 0 is the paper's: full strength at once.
+            it from learning to. The paper uses 0: full strength at once.
 
     Raises:
         InputError: a setting is out of its range, or the random start would
@@ -100,11 +108,11 @@ class FreeLB(Group):
                 value=self.init_magnitude,
             )
 
-    def at(self, updates):
-        """Returns the adversary as strong as it is in one update.
+    def at(self, updates: "tf.Tensor") -> typing.Self:
+        """Returns the adversary with the strength that it has in one update.
 
         Args:
-            updates: int scalar tensor, the updates made before.
+            updates: int scalar tensor, the number of updates made before.
 
         Returns:
             `FreeLB`. While alpha grows, its `step_size` is a tensor.
@@ -120,7 +128,12 @@ class FreeLB(Group):
         object.__setattr__(adversary, "step_size", step_size)
         return adversary
 
-    def initialize(self, padding_mask, embedding_dim, seed_generator):
+    def initialize(
+        self,
+        padding_mask: "tf.Tensor",
+        embedding_dim: int,
+        seed_generator: "keras.random.SeedGenerator",
+    ) -> "tf.Tensor":
         """Draws the first pass's delta.
 
         Args:
@@ -140,8 +153,13 @@ class FreeLB(Group):
         )
         return perturbation.project(delta, self.max_norm)
 
-    def ascend(self, delta, gradient, padding_mask):
-        """Makes one step and the projection.
+    def ascend(
+        self,
+        delta: "tf.Tensor",
+        gradient: "tf.Tensor",
+        padding_mask: "tf.Tensor",
+    ) -> "tf.Tensor":
+        """Makes one step, then projects delta into the ball.
 
         Args:
             delta: float32 tensor of shape `[batch, tokens, embedding]`.
@@ -156,7 +174,17 @@ class FreeLB(Group):
         delta = perturbation.step(delta, gradient, padding_mask, self.step_size)
         return perturbation.project(delta, self.max_norm)
 
-    def run(self, one_pass, delta, padding_mask, state, first=0, last=None):
+    def run(
+        self,
+        one_pass: Callable[
+            ["tf.Tensor", "tf.Tensor", _State], tuple["tf.Tensor", _State]
+        ],
+        delta: "tf.Tensor",
+        padding_mask: "tf.Tensor",
+        state: _State,
+        first: int = 0,
+        last: "int | tf.Tensor | None" = None,
+    ) -> tuple["tf.Tensor", _State]:
         """Runs the passes, or some of them, as `ascent.run_passes` does.
 
         Args:
@@ -166,11 +194,12 @@ class FreeLB(Group):
             padding_mask: tensor of shape `[batch, tokens]`.
             state: nested structure of tensors, carried from pass to pass.
             first: int. The pass to begin with.
-            last: int or scalar tensor. The pass to end before; `None` for all.
+            last: int or scalar tensor. The loop ends before this pass; `None`
+                for all passes.
 
         Returns:
-            The delta for pass `last`, or the one of the n-th pass; and the
-            last state.
+            `(delta, state)`: the delta for pass `last`, or the one of the
+            n-th pass; and the last state.
         """
         from tfadv.adversaries.ascent import run_passes
 
@@ -181,11 +210,11 @@ class FreeLB(Group):
             one_pass, ascend, delta, state, self.steps, first, last
         )
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, typing.Any]:
         """Returns the settings, as `from_config` takes them."""
         return self.to_dict()
 
     @classmethod
-    def from_config(cls, config: dict):
+    def from_config(cls, config: dict[str, typing.Any]) -> typing.Self:
         """Builds the adversary again from `get_config`'s settings."""
         return cls.from_dict(config)

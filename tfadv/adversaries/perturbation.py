@@ -1,19 +1,26 @@
 """Pure functions on delta, the perturbation of a batch of word embeddings.
 
-The paper's symbols are named where they are computed: gamma is `magnitude`,
-alpha is `step_size`, epsilon is `max_norm`. Every function treats each example
+The arguments stand for the paper's symbols: gamma is `magnitude`, alpha is
+`step_size`, epsilon is `max_norm`. Every function treats each example
 of the batch by itself, in float32, and leaves padding at zero.
 """
+
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 
-def initialize(padding_mask, embedding_dim, magnitude, seed):
+def initialize(
+    padding_mask: tf.Tensor,
+    embedding_dim: int,
+    magnitude: float,
+    seed: tf.Tensor | Sequence[int] | None,
+) -> tf.Tensor:
     """Draws the start of the ascent, or zeros where `magnitude` is 0.
 
     Entries are uniform in `[-1, 1]`, times
-    `magnitude / sqrt(tokens * embedding_dim)` with `tokens` the number of real
-    tokens of the example, so that the expected norm does not grow with length.
+    `magnitude / sqrt(tokens * embedding_dim)`, where `tokens` is the number of
+    real tokens of the example. So the expected norm does not grow with length.
     The draw of an entry does not depend on how far the batch is padded.
 
     Args:
@@ -49,7 +56,7 @@ def initialize(padding_mask, embedding_dim, magnitude, seed):
     return tf.transpose(noise, [1, 0, 2]) * (mask * scale[:, None])[:, :, None]
 
 
-def norm(delta):
+def norm(delta: tf.Tensor) -> tf.Tensor:
     """Measures the L2 norm of each example's perturbation.
 
     Args:
@@ -61,7 +68,12 @@ def norm(delta):
     return tf.sqrt(tf.reduce_sum(tf.square(delta), axis=[1, 2]))
 
 
-def step(delta, gradient, padding_mask, step_size):
+def step(
+    delta: tf.Tensor,
+    gradient: tf.Tensor,
+    padding_mask: tf.Tensor,
+    step_size: float | tf.Tensor,
+) -> tf.Tensor:
     """Ascends along the normalised gradient: delta + alpha * g / ||g||.
 
     The norm is taken over all of an example's real tokens. An example whose
@@ -95,7 +107,7 @@ def step(delta, gradient, padding_mask, step_size):
     return delta + step_size * tf.math.divide_no_nan(gradient, length)
 
 
-def project(delta, max_norm):
+def project(delta: tf.Tensor, max_norm: float) -> tf.Tensor:
     """Projects each example into the L2 ball of radius `max_norm` around zero.
 
     Args:
@@ -111,7 +123,9 @@ def project(delta, max_norm):
     return delta if max_norm == 0 else into_ball(delta, max_norm, "l2")
 
 
-def into_ball(delta, radius, kind):
+def into_ball(
+    delta: tf.Tensor, radius: float | tf.Tensor, kind: str
+) -> tf.Tensor:
     """Projects each example into a ball around zero.
 
     Args:
@@ -129,7 +143,12 @@ def into_ball(delta, radius, kind):
     return delta * tf.math.divide_no_nan(radius, tf.maximum(length, radius))
 
 
-def sign_step(delta, gradient, padding_mask, step_size):
+def sign_step(
+    delta: tf.Tensor,
+    gradient: tf.Tensor,
+    padding_mask: tf.Tensor,
+    step_size: float | tf.Tensor,
+) -> tf.Tensor:
     """Ascends along the gradient's sign: delta + alpha * sign(g).
 
     Args:
@@ -150,15 +169,21 @@ def sign_step(delta, gradient, padding_mask, step_size):
     return delta + step_size * tf.where(usable, direction, 0.0)
 
 
-def random_in_ball(padding_mask, embedding_dim, radius, kind, seeds):
-    """Draws a point of each example's ball, uniformly.
+def random_in_ball(
+    padding_mask: tf.Tensor,
+    embedding_dim: int,
+    radius: float | tf.Tensor,
+    kind: str,
+    seeds: tf.Tensor,
+) -> tf.Tensor:
+    """Draws a uniformly distributed point of each example's ball.
 
     Args:
         padding_mask: tensor of shape `[batch, tokens]`, 1 for real tokens.
         embedding_dim: int. Size of a word embedding.
         radius: float or scalar tensor.
         kind: string, as in `into_ball`.
-        seeds: int tensor of shape `[batch, 2]`, one of each example.
+        seeds: int tensor of shape `[batch, 2]`, a seed for each example.
 
     Returns:
         float32 tensor of shape `[batch, tokens, embedding_dim]`, zero on

@@ -1,7 +1,9 @@
 """Attacks on word embeddings: k-PGD, and FGM as its one-step case."""
 
 import typing
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tfadv.adversaries import perturbation
@@ -17,7 +19,7 @@ class Attack(typing.NamedTuple):
     Args:
         delta: float32 of shape `[batch, tokens, embedding]`.
         fooled: bool of shape `[batch]`: whether the class was missed.
-        loss: float32 of shape `[batch]`: the cross-entropy there.
+        loss: float32 of shape `[batch]`: the cross-entropy at delta.
         clean: dict of `"pooled_output"` and `"logits"`, without delta.
         adversarial: dict, the same with delta.
     """
@@ -25,49 +27,61 @@ class Attack(typing.NamedTuple):
     delta: tf.Tensor
     fooled: tf.Tensor
     loss: tf.Tensor
-    clean: dict
-    adversarial: dict
+    clean: dict[str, tf.Tensor]
+    adversarial: dict[str, tf.Tensor]
+
+
+class Classifier(typing.Protocol):
+    """What an attack uses of a `tfadv.AdversarialClassifier`."""
+
+    encoder: typing.Any
+
+    def classify(self, outputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Turns the encoder's outputs into logits."""
 
 
 def pgd_attack(
-    classifier,
-    x,
-    y,
-    epsilon,
-    steps=10,
-    step_size=None,
-    norm="l2",
-    restarts=1,
-    seed=0,
-    stop_when_fooled=False,
-):
+    classifier: Classifier,
+    x: dict[str, tf.Tensor],
+    y: Sequence[int] | np.ndarray | tf.Tensor,
+    epsilon: float | tf.Tensor,
+    steps: int = 10,
+    step_size: float | tf.Tensor | None = None,
+    norm: str = "l2",
+    restarts: int = 1,
+    seed: int = 0,
+    stop_when_fooled: bool = False,
+) -> Attack:
     """Attacks a batch by projected gradient ascent within a ball.
 
-    Delta starts at zero, after that at random points of the ball, and makes
-    `steps` steps along the gradient of its own example's cross-entropy: along
-    its direction in an L2 ball, along its sign in an L-infinity ball. One
-    step from zero is FGM. Of all the points on its ways, an example keeps the
-    one that fools the classifier with the highest loss, or else the one with
-    the highest loss. So more steps of a size, or more restarts, never make an
-    attack weaker.
+    Delta starts at zero, and at each further start at a random point of the
+    ball. It makes `steps` steps along the gradient of its own example's
+    cross-entropy: along the gradient's direction in an L2 ball, along its sign
+    in an L-infinity ball. One step from zero is FGM. An example keeps one of
+    all the points that it has visited: the one with the highest loss among
+    those that fool the classifier, or among all points where none fools it.
+    So more steps of the same size, or more restarts, never make an attack
+    weaker.
 
-    An example's result depends on no other one, nor on its place in the batch
-    or the padding.
+    An example's result depends neither on other examples, nor on its place in
+    the batch, nor on the padding.
 
     Args:
         classifier: `tfadv.AdversarialClassifier`.
         x: dict of tensors, as the classifier's `call` takes it.
-        y: int tensor of shape `[batch]`, the classes.
-        epsilon: float or scalar tensor: the radius of the ball. For `"l2"`
-            over all of an example's tokens. 0 leaves the embeddings clean.
+        y: ints or int tensor of shape `[batch]`, the classes.
+        epsilon: float or scalar tensor: the radius of the ball. With `"l2"`,
+            the norm is taken over all of an example's tokens. 0 leaves the
+            embeddings clean.
         steps: int, k.
         step_size: float or scalar tensor; `None` for 2.5 * epsilon / k, which
             reaches any point of the ball.
         norm: string, `"l2"` or `"linf"`.
-        restarts: int. The first is at zero.
-        seed: int, of the random starts.
-        stop_when_fooled: bool. Whether an example stays where it fools first,
-            and the loop ends when all do. Who is fooled is the same.
+        restarts: int, the number of starts. The first one is at zero.
+        seed: int, the seed of the random starts.
+        stop_when_fooled: bool. Whether an example stays at the first point
+            that fools the classifier, and the loop ends when all examples
+            have one. The same examples fool it either way.
 
     Returns:
         `Attack`.
@@ -182,7 +196,9 @@ def pgd_attack(
             parallel_iterations=1,
             maximum_iterations=restarts - 1,
         )
-    return Attack(*best[:3], clean.outputs, best.outputs)
+    return Attack(
+        best.delta, best.fooled, best.loss, clean.outputs, best.outputs
+    )
 
 
 def _check_attack(epsilon, steps, step_size, norm, restarts):

@@ -1,14 +1,16 @@
 """Contrastive losses, which take the scores of a block of negatives at a time.
 
 A score is a dot product of two L2-normalised representations over the
-temperature: the logarithm of h in Eq. 4. The losses take those of a batch with
-its positives, and a sum over each example's negatives, in which the negatives'
-scores are `Scores`.
+temperature: the logarithm of h in Eq. 4. The losses take the scores of a batch
+with its positives. The scores with the negatives are `Scores`, which the losses
+sum over each example's negatives.
 
 The negatives may lie on several replicas: they are sharded. Then each replica
 scores the examples of all of them with the negatives it holds, and the losses
 are those of its own examples.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -28,8 +30,8 @@ class Scores:
         vectors: float32 tensor of shape `[batch, hidden]`, of length 1.
         blocks: int32 scalar, the number of blocks.
         read: callable of a block's number that returns float32 rows, `[block,
-            hidden]`, their inverse lengths, `[block]`, and which are whose
-            negatives, bool, `[batch, block]`.
+            hidden]`; their inverse lengths, `[block]`; and whether a row is
+            an example's negative, bool, `[batch, block]`.
         temperature: float.
 
     Example:
@@ -43,13 +45,19 @@ class Scores:
     ```
     """
 
-    def __init__(self, vectors, blocks, read, temperature):
+    def __init__(
+        self,
+        vectors: tf.Tensor,
+        blocks: int | tf.Tensor,
+        read: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
+        temperature: float,
+    ):
         self._vectors = vectors
         self._blocks = blocks
         self._read = read
         self._temperature = temperature
 
-    def log_sum(self, wanted=True):
+    def log_sum(self, wanted: bool | tf.Tensor = True) -> tf.Tensor:
         """Sums the exponentials of each example's scores, in logarithms.
 
         Args:
@@ -79,11 +87,11 @@ class Scores:
         blocks = tf.where(wanted, self._blocks, 0)
         return self._sum(add, (zeros + NOTHING, zeros), finish, blocks)
 
-    def softplus_sum(self, offset):
+    def softplus_sum(self, offset: tf.Tensor) -> tf.Tensor:
         """Sums `log(1 + e^(score - offset))` over each example's negatives.
 
         Args:
-            offset: float32 tensor of shape `[batch]`; no gradient flows there.
+            offset: float32 tensor of shape `[batch]`; no gradient flows to it.
 
         Returns:
             float32 tensor of shape `[batch]`.
@@ -103,13 +111,13 @@ class Scores:
         """Reads all blocks, in a loop that adds up sums and their gradients.
 
         Args:
-            add: callable of a state, a block's scores and which are drawn. It
-                returns the next state, what the gradients so far are to be
-                multiplied by, a scalar or `[batch, 1]`, and the sum's
+            add: callable of a state, a block's scores and whether they are
+                drawn. It returns the next state; the factor, a scalar or
+                `[batch, 1]`, of the gradients so far; and the sum's
                 derivatives with respect to the scores, `[batch, block]`.
             state: the first state.
             finish: callable of the last state that returns the sums,
-                `[batch]`, and what the gradients are to be multiplied by.
+                `[batch]`, and the factor of the gradients.
             blocks: int32 scalar.
         """
 
@@ -142,7 +150,13 @@ class Scores:
         return summed(self._vectors)
 
 
-def log_normalizer(positive, others, counts, rows, counted=None):
+def log_normalizer(
+    positive: tf.Tensor,
+    others: tf.Tensor,
+    counts: tf.Tensor,
+    rows: int,
+    counted: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Estimates the constant Z of `nce` from a batch, as its logarithm.
 
     Z is the mean of h over the positives and the drawn negatives of the
@@ -151,7 +165,8 @@ def log_normalizer(positive, others, counts, rows, counted=None):
     Args:
         positive: float32 tensor of shape `[batch]`.
         others: float32 tensor, `Scores.log_sum` of the negatives.
-        counts: float32 tensor of its shape, the examples' negatives.
+        counts: float32 tensor of its shape: how many negatives an example
+            has.
         rows: int, N, the number of rows.
         counted: bool tensor of shape `[batch]`: whose positives count; `None`
             for all.
@@ -172,7 +187,14 @@ def log_normalizer(positive, others, counts, rows, counted=None):
     return replicas.log_sum(total) - tf.math.log(count / rows)
 
 
-def nce(positive, negatives, counts, log_z, rows, sharded=False):
+def nce(
+    positive: tf.Tensor,
+    negatives: Scores,
+    counts: tf.Tensor,
+    log_z: tf.Tensor,
+    rows: int,
+    sharded: bool = False,
+) -> tf.Tensor:
     """Tells each example's positive from its negatives, one by one.
 
     A pair is taken for the positive one with the odds h / Z to m / N, where m
@@ -181,7 +203,8 @@ def nce(positive, negatives, counts, log_z, rows, sharded=False):
     Args:
         positive: float32 tensor of shape `[batch]`: scores with the positive.
         negatives: `Scores`.
-        counts: float32 tensor of shape `[batch]`: m, the examples' negatives.
+        counts: float32 tensor of shape `[batch]`: m, how many negatives an
+            example has.
         log_z: float32 scalar: the logarithm of Z, see `log_normalizer`.
         rows: int, N, the number of rows.
         sharded: bool, whether the negatives lie on several replicas.
@@ -203,8 +226,10 @@ def nce(positive, negatives, counts, log_z, rows, sharded=False):
     return tf.nn.softplus(offset - positive) + wrong
 
 
-def infonce(positive, negatives, sharded=False):
-    """Picks each example's positive out of it and its negatives: a softmax.
+def infonce(
+    positive: tf.Tensor, negatives: Scores, sharded: bool = False
+) -> tf.Tensor:
+    """Picks each example's positive from among its negatives: a softmax.
 
     Args:
         positive: float32 tensor of shape `[batch]`: scores with the positive.

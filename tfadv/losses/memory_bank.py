@@ -1,6 +1,7 @@
 """The memory of CARL: every training example's representations."""
 
 import typing
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import psutil
@@ -15,15 +16,17 @@ _ROWS_AT_ONCE = 1024
 
 
 class Negatives(typing.NamedTuple):
-    """Which of the rows that a replica holds are whose negatives.
+    """Tells which rows of a replica are negatives of which examples.
 
     Args:
         index: int32 tensor of shape `[rows]`, the numbers of the rows that
             some class has drawn; zeros behind them.
-        size: int32 scalar, how many these rows are.
-        drawn: bool tensor of shape `[classes, rows]`, by the rows' numbers.
-        classes: int tensor of shape `[batch]`, the examples' classes in it.
-        counts: float32 tensor of shape `[batch]`, the examples' negatives.
+        size: int32 scalar, the number of these rows.
+        drawn: bool tensor of shape `[classes, rows]`: whether a class has
+            drawn a row, by the rows' numbers.
+        classes: int tensor of shape `[batch]`, the examples' rows in `drawn`.
+        counts: float32 tensor of shape `[batch]`: how many negatives an
+            example has.
     """
 
     index: tf.Tensor
@@ -36,18 +39,20 @@ class Negatives(typing.NamedTuple):
 class MemoryBank:
     """Remembers the representations of all training examples.
 
-    Two tables of `[examples, hidden]`, one of clean and one of adversarial
-    representations, that an example's stable index addresses. They are
-    moving averages: `bank[i] = M * bank[i] + (1 - M) * representation`, the
-    paper's Eq. 5 as it is written. Rows are stored as they are and
-    normalised where they are scored, so a row is not renormalised by updates.
+    It has two tables of `[examples, hidden]`, one of clean and one of
+    adversarial representations. An example's stable index addresses its rows.
+    They are moving averages: `bank[i] = M * bank[i] + (1 - M) *
+    representation`, the paper's Eq. 5 as it is written. Rows are stored as
+    they are and normalised where they are scored. Updates do not renormalise
+    them.
 
     The bank draws negatives and reads them; their scores and the losses are
     elsewhere (`tfadv.losses.contrastive`).
 
     Where several replicas train, each has the whole bank, and a row that is
-    written on one of them is written on all. Sharded, each holds an equal
-    part of the rows instead, and draws and reads those alone.
+    written on one of them is written on all. If the bank is sharded, each
+    replica holds an equal part of the rows instead. It then draws and reads
+    only its own rows.
 
     Args:
         labels: int array of shape `[examples]`, the class of every training
@@ -56,17 +61,18 @@ class MemoryBank:
         num_negatives: int, m: negatives per example; `None` for every example
             of another class.
         momentum: float, M.
-        dtype: string: `"float32"` or `"bfloat16"`, of the tables alone.
+        dtype: string: `"float32"` or `"bfloat16"`, of the tables only.
         sharded: bool, whether each replica holds a part of the rows. The bank
             must then be built in the scope of its strategy.
 
     Attributes:
         clean: `tf.Variable` of shape `[rows, hidden]`.
         adversarial: `tf.Variable` of shape `[rows, hidden]`.
-        rows: int, how many rows a replica holds.
+        rows: int, the number of rows that a replica holds.
 
     Raises:
-        InputError: there is one class only, or one replica is to hold a part.
+        InputError: there is only one class, or `sharded` is true with only one
+            replica.
 
     Example:
 
@@ -85,7 +91,7 @@ class MemoryBank:
 
     def __init__(
         self,
-        labels,
+        labels: Sequence[int] | np.ndarray,
         hidden_dim: int,
         num_negatives: int | None,
         momentum: float = 0.5,
@@ -126,25 +132,27 @@ class MemoryBank:
             )
 
     @staticmethod
-    def rows_held(num_examples, sharded=False):
+    def rows_held(num_examples: int, sharded: bool = False) -> int:
         """Returns how many rows a replica of the current strategy holds."""
         return -(-num_examples // (replicas.count() if sharded else 1))
 
     @staticmethod
-    def memory(num_examples, hidden_dim, dtype="float32"):
+    def memory(
+        num_examples: int, hidden_dim: int, dtype: str = "float32"
+    ) -> int:
         """Returns the bytes that both tables take."""
         return 2 * num_examples * hidden_dim * tf.dtypes.as_dtype(dtype).size
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def variables(self):
-        """The tables as variables, of a sharded bank those of all replicas."""
+    def variables(self) -> list[tf.Variable]:
+        """The tables' variables; those of all replicas if it is sharded."""
         tables = (self.clean, self.adversarial)
         return [v for t in tables for v in self._shards(t)]
 
-    def numpy(self, table):
+    def numpy(self, table: tf.Variable) -> np.ndarray:
         """Returns all rows of a table, wherever they are.
 
         Args:
@@ -156,7 +164,7 @@ class MemoryBank:
         shards = [shard.numpy() for shard in self._shards(table)]
         return np.concatenate(shards)[: len(self)]
 
-    def assign(self, table, rows) -> None:
+    def assign(self, table: tf.Variable, rows: np.ndarray | tf.Tensor) -> None:
         """Sets all rows of a table, wherever they are.
 
         Args:
@@ -171,8 +179,14 @@ class MemoryBank:
         ):
             shard.assign(part)
 
-    def write(self, index, clean, adversarial, sample_weight=None) -> None:
-        """Sets rows, as the banks' filling does.
+    def write(
+        self,
+        index: Sequence[int] | tf.Tensor,
+        clean: np.ndarray | tf.Tensor,
+        adversarial: np.ndarray | tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+    ) -> None:
+        """Sets rows, which fills the bank.
 
         Args:
             index: int tensor of shape `[batch]`, without repeats.
@@ -185,7 +199,13 @@ class MemoryBank:
             *self._for_rows_held(index, clean, adversarial, sample_weight)
         )
 
-    def update(self, index, clean, adversarial, sample_weight=None) -> None:
+    def update(
+        self,
+        index: Sequence[int] | tf.Tensor,
+        clean: np.ndarray | tf.Tensor,
+        adversarial: np.ndarray | tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+    ) -> None:
         """Moves rows towards new representations: Eq. 5.
 
         Args:
@@ -204,16 +224,20 @@ class MemoryBank:
             self._averaged(self.adversarial, index, adversarial),
         )
 
-    def draw(self, labels, seed):
+    def draw(
+        self,
+        labels: Sequence[int] | tf.Tensor,
+        seed: Sequence[int] | tf.Tensor,
+    ) -> Negatives:
         """Draws negatives: a uniform choice among the other classes' rows.
 
-        Rows are drawn without replacement. Examples of one class that are
-        drawn for together share their negatives.
+        Rows are drawn without replacement. Examples of one class share their
+        negatives when one call draws them.
 
         Args:
             labels: int tensor of shape `[batch]`, of the bank's classes.
             seed: int tensor of shape `[2]`, the same on all replicas. Unused
-                where all are taken.
+                where all negatives are taken.
 
         Returns:
             `Negatives`, of the rows that this replica holds.
@@ -239,18 +263,24 @@ class MemoryBank:
         index, size = _numbers(tf.reduce_any(drawn, axis=0))
         return Negatives(index, size, drawn, which, tf.gather(counts, which))
 
-    def blocks(self, table, negatives):
-        """Reads negatives, block by block: each of them once for all examples.
+    def blocks(
+        self, table: tf.Variable, negatives: Negatives
+    ) -> tuple[
+        tf.Tensor,
+        Callable[[int | tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
+    ]:
+        """Reads negatives in blocks, each of them once for all examples.
 
         Args:
             table: `self.clean` or `self.adversarial`.
             negatives: `Negatives`.
 
         Returns:
-            The number of blocks, an int32 scalar; and a callable of a block's
-            number that returns its rows, float32 of shape `[block, hidden]`,
-            their inverse lengths, `[block]`, and which are whose negatives,
-            bool of shape `[batch, block]`.
+            `(count, read)`: the number of blocks, an int32 scalar; and a
+            callable of a block's number that returns its rows, float32 of
+            shape `[block, hidden]`; their inverse lengths, `[block]`; and
+            whether a row is an example's negative, bool of shape `[batch,
+            block]`.
         """
         table = replicas.own_copy(table)
         size = min(_ROWS_AT_ONCE, self.rows)
@@ -277,7 +307,7 @@ class MemoryBank:
             tf.zeros([self.rows, self.hidden_dim], self.dtype),
             trainable=False,
             name=name,
-            # Without aggregation a replica writes its own copy alone.
+            # Without aggregation a replica writes only its own copy.
             aggregation=aggregation.NONE
             if self.sharded
             else aggregation.ONLY_FIRST_REPLICA,
@@ -323,14 +353,14 @@ class MemoryBank:
 
 
 def _numbers(chosen):
-    """Returns the positions of the chosen, and how many they are.
+    """Returns the positions that are chosen, and their number.
 
     Args:
         chosen: bool tensor of shape `[n]`.
 
     Returns:
-        int32 tensor of shape `[n]`, zeros behind the positions, for XLA wants
-        sizes that are known; and int32 scalar.
+        int32 tensor of shape `[n]`, zeros behind the positions, because XLA
+        needs sizes that are known; and int32 scalar.
     """
     total = tf.size(chosen)
     count = tf.cumsum(tf.cast(chosen, tf.int32))
@@ -343,7 +373,7 @@ def _numbers(chosen):
 def check_memory(
     num_examples: int, hidden_dim: int, dtype: str, sharded: bool
 ) -> None:
-    """Logs what a bank takes, and refuses one that cannot fit.
+    """Logs the memory that a bank takes, and refuses one that cannot fit.
 
     Args:
         num_examples: int, the training examples.
@@ -352,8 +382,8 @@ def check_memory(
         sharded: bool, whether each replica holds a part of the rows.
 
     Raises:
-        InputError: there is not enough memory, or one replica is to hold a
-            part.
+        InputError: there is not enough memory, or `sharded` is true with only
+            one replica.
     """
     if sharded:
         _check_replicas()

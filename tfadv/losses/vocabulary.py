@@ -1,5 +1,7 @@
 """Cross-entropy over the vocabulary, without the logits of all tokens."""
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 # The most tokens whose logits exist at a time: 61 MB at 30,000 words.
@@ -7,21 +9,27 @@ _TOKENS_AT_ONCE = 512
 
 
 @tf.custom_gradient
-def vocabulary_cross_entropy(hidden, embeddings, bias, targets, weights):
+def vocabulary_cross_entropy(
+    hidden: tf.Tensor,
+    embeddings: tf.Tensor,
+    bias: tf.Tensor,
+    targets: tf.Tensor,
+    weights: tf.Tensor,
+) -> tuple[tf.Tensor, Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]]:
     """Sums the weighted cross-entropy of tokens' words.
 
     The logits `hidden @ embeddings^T + bias` of a batch are the largest
-    tensor of a training step. Here they exist for a block of tokens at a
-    time, and a block's gradients are computed while they do: nothing is kept,
-    nothing is computed twice. Tokens of weight 0 are sorted behind the others
-    and cost nothing, to within a block.
+    tensor of a training step. Here they exist for only a block of tokens at a
+    time, and the block's gradients are computed during that time. So nothing is
+    kept, and nothing is computed twice. Tokens of weight 0 are sorted behind
+    the others. They cost nothing, except those that share a block with others.
 
     Args:
         hidden: float32 tensor of shape `[tokens, embedding]`.
         embeddings: float32 tensor of shape `[vocabulary, embedding]`.
         bias: float32 tensor of shape `[vocabulary]`.
         targets: int32 tensor of shape `[tokens]`: the words' ids.
-        weights: float32 tensor of shape `[tokens]`; no gradient flows there.
+        weights: float32 tensor of shape `[tokens]`; no gradient flows to it.
 
     Returns:
         float32 scalar.

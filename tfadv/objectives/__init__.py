@@ -1,1 +1,1 @@
-"""What to learn from an adversary beside its class: a module an objective."""
+"""What to learn from an adversary beside its class; one module each."""

@@ -1,6 +1,7 @@
 """CARL: clean and adversarial representations of a sentence are one."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -10,26 +11,27 @@ from tfadv import progress, replicas
 from tfadv.errors import InputError
 from tfadv.losses import contrastive as contrastive_losses
 from tfadv.losses import memory_bank
-from tfadv.objectives.objective import Objective, weighted_mean
+from tfadv.objectives.objective import NamedTensors, Objective, weighted_mean
+from tfadv.objectives.registry import Context
 from tfadv.objectives.settings import ContrastiveSettings
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
 class ContrastiveObjective(Objective):
-    """Draws together what is the same sentence, apart what is another class.
+    """Draws a sentence's representations together, other classes' away.
 
     The loss is the sum of two, anchored on the adversarial and on the clean
     representation R of a sentence. The positive of each is the other
-    representation of the same sentence, and its negatives are the other
-    kind's rows of the memory bank that belong to another class. Gradients
-    flow through both representations.
+    representation of the same sentence. Its negatives are those rows of the
+    memory bank that are of the other kind and belong to another class.
+    Gradients flow through both representations.
 
     The objective has no part in training until `start` has filled the bank,
     which `tfadv.training.callbacks.StartObjective` does at a step of your
     choice.
 
-    Batches must carry `"index"`: an example's position in the training set,
-    as those of `tfadv.data.batching.training_batches` do.
+    Batches must carry `"index"`: an example's position in the training set.
+    Those of `tfadv.data.batching.training_batches` do.
 
     `save_weights` keeps the bank and the draws, so that training can go on;
     run folders and exports leave them out.
@@ -50,7 +52,7 @@ class ContrastiveObjective(Objective):
         representation: string, what R is: `"pooled"`, the pooled output that
             the classifier sees, or `"cls"`, the last hidden state of [CLS].
         weight: float, see `tfadv.objectives.objective.Objective`.
-        seed: int, of the draws; `None` for a random one.
+        seed: int, for the draws; `None` for a random one.
         **kwargs: passed to `keras.layers.Layer`.
 
     Raises:
@@ -76,14 +78,14 @@ class ContrastiveObjective(Objective):
     """
 
     needs_clean = True
-    # The memory bank is of use in training alone.
+    # The memory bank is of use only in training.
     kept_in_run = False
     without_exchange = "take `contrastive_loss`=infonce without `bank_sharding`"
     settings = ContrastiveSettings
 
     def __init__(
         self,
-        labels,
+        labels: Sequence[int] | np.ndarray,
         loss: str = ContrastiveSettings.loss,
         temperature: float = ContrastiveSettings.temperature,
         num_negatives: int | None = ContrastiveSettings.num_negatives,
@@ -94,7 +96,7 @@ class ContrastiveObjective(Objective):
         weight: float = ContrastiveSettings.weight,
         seed: int | None = None,
         name: str = "contrastive",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(weight=weight, name=name, **kwargs)
         # This checks them.
@@ -124,7 +126,9 @@ class ContrastiveObjective(Objective):
         self.wait()
 
     @classmethod
-    def from_settings(cls, settings, context):
+    def from_settings(
+        cls, settings: ContrastiveSettings, context: Context
+    ) -> Self | None:
         if context.labels is None:
             return None
         memory_bank.check_memory(
@@ -141,17 +145,17 @@ class ContrastiveObjective(Objective):
         )
 
     @property
-    def exchanges_in_loss(self):
+    def exchanges_in_loss(self) -> bool:
         # NCE's constant is that of the batches of all replicas.
         return self.options.loss == "nce" or self.options.bank_sharding
 
     @property
-    def needs_calibration(self):
+    def needs_calibration(self) -> tf.Tensor | None:
         if self.options.loss != "nce":
             return None
         return tf.reduce_any(tf.math.is_nan(self.log_z))
 
-    def attach(self, encoder) -> None:
+    def attach(self, encoder: keras.Model) -> None:
         self.bank = memory_bank.MemoryBank(
             self._labels,
             encoder.hidden_dim,
@@ -162,7 +166,12 @@ class ContrastiveObjective(Objective):
         )
         self.built = True
 
-    def start(self, classifier, batches, verbose=1) -> None:
+    def start(
+        self,
+        classifier: keras.Model,
+        batches: tf.data.Dataset,
+        verbose: int = 1,
+    ) -> None:
         """Fills the bank from all training examples, then joins training.
 
         The adversarial rows come from the same adversary as in training; the
@@ -170,7 +179,7 @@ class ContrastiveObjective(Objective):
 
         Args:
             classifier: `tfadv.AdversarialClassifier` that has this objective.
-            batches: `tf.data.Dataset` of one epoch: every example once.
+            batches: `tf.data.Dataset` of one epoch, with every example once.
             verbose: int. 1 shows a progress bar.
 
         Raises:
@@ -222,7 +231,14 @@ class ContrastiveObjective(Objective):
         self.log_z.assign([np.nan, np.nan])
         super().start(classifier, batches, verbose)
 
-    def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
+    def loss(
+        self,
+        inputs: NamedTensors,
+        labels: tf.Tensor,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         anchors = [
             tf.cast(self._represent(outputs), tf.float32)
             for outputs in (adversarial, clean)
@@ -242,14 +258,15 @@ class ContrastiveObjective(Objective):
         drawn = self.bank.draw(labels, self.seed_generator.next())
         # The negatives of an adversarial anchor are clean, and the reverse.
         tables = [self.bank.clean, self.bank.adversarial]
-        scores = [
-            contrastive_losses.Scores(
-                tf.nn.l2_normalize(anchor, axis=1),
-                *self.bank.blocks(table, drawn),
-                self.options.temperature,
+        scores = []
+        for table, anchor in zip(tables, anchors, strict=True):
+            vectors = tf.nn.l2_normalize(anchor, axis=1)
+            count, read = self.bank.blocks(table, drawn)
+            scores.append(
+                contrastive_losses.Scores(
+                    vectors, count, read, self.options.temperature
+                )
             )
-            for table, anchor in zip(tables, anchors, strict=True)
-        ]
         if self.options.loss == "infonce":
             losses = [
                 contrastive_losses.infonce(positive, negatives, sharded)
@@ -271,19 +288,30 @@ class ContrastiveObjective(Objective):
         return weighted_mean(tf.add_n(losses), sample_weight)
 
     def calibrate(
-        self, inputs, labels, clean, adversarial, sample_weight=None
+        self,
+        inputs: NamedTensors,
+        labels: tf.Tensor,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
     ) -> None:
         # NCE's constant is set where the loss is computed.
         self.loss(inputs, labels, clean, adversarial, sample_weight)
 
-    def update(self, inputs, clean, adversarial, sample_weight=None) -> None:
+    def update(
+        self,
+        inputs: NamedTensors,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
+    ) -> None:
         self.bank.update(
             self._index(inputs),
             *map(self._represent, (clean, adversarial)),
             sample_weight,
         )
 
-    def save_own_variables(self, store) -> None:
+    def save_own_variables(self, store: Any) -> None:
         store["started"] = np.array(self.active)
         store["seed"] = self.seed_generator.state.numpy()
         if self.active:
@@ -291,7 +319,7 @@ class ContrastiveObjective(Objective):
             store["adversarial"] = self.bank.numpy(self.bank.adversarial)
             store["log_z"] = self.log_z.numpy()
 
-    def load_own_variables(self, store) -> None:
+    def load_own_variables(self, store: Any) -> None:
         if "started" not in list(store.keys()):
             # Keras comes back by other paths, which lead nowhere, and takes
             # their silence for success.
@@ -318,7 +346,7 @@ class ContrastiveObjective(Objective):
         self.log_z.assign(store["log_z"])
         self.join()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             **_arguments(self.options),
@@ -372,7 +400,7 @@ class ContrastiveObjective(Objective):
 
 
 def _arguments(settings):
-    """The settings that the objective's constructor takes."""
+    """Returns the settings that the objective's constructor takes."""
     arguments = settings.to_dict()
     del arguments["start_step"], arguments["start_epoch"]
     return arguments

@@ -3,11 +3,15 @@
 import typing
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfadv.errors import InputError
 from tfadv.objectives.registry import Context
 from tfadv.objectives.settings import ObjectiveSettings
+from tfadv.sources.checkpoint import Checkpoint
+
+NamedTensors = dict[str, tf.Tensor]
 
 
 class Objective(keras.layers.Layer):
@@ -23,8 +27,8 @@ class Objective(keras.layers.Layer):
     export know it, too.
 
     Args:
-        weight: float. Weight of the loss, whole: it is not divided by the
-            number of passes.
+        weight: float. Weight of the loss. It is not divided by the number of
+            passes.
         **kwargs: passed to `keras.layers.Layer`. `name` names the loss.
 
     Attributes:
@@ -38,8 +42,8 @@ class Objective(keras.layers.Layer):
             classifier: saved in a run's folder and built when it is opened.
         reads_words: bool. Whether it has `words` and `reconstruct`, which
             turn adversarial representations into text.
-        without_exchange: string. What to give so that `exchanges_in_loss`
-            becomes false, for the error message; empty where nothing helps.
+        without_exchange: string, for the error message: which settings make
+            `exchanges_in_loss` false; empty where none do.
         settings: class, derived from
             `tfadv.objectives.settings.ObjectiveSettings`; `None` for an
             objective that is not registered.
@@ -86,7 +90,7 @@ class Objective(keras.layers.Layer):
 
     Reference:
      - CARL and RAR paper, Eq. 6 and 7: max runs over the classification loss
-       alone
+       only
     """
 
     needs_clean = False
@@ -96,7 +100,7 @@ class Objective(keras.layers.Layer):
     without_exchange = ""
     settings: type[ObjectiveSettings] | None = None
 
-    def __init__(self, weight: float = 1.0, **kwargs):
+    def __init__(self, weight: float = 1.0, **kwargs: typing.Any):
         super().__init__(**kwargs)
         # Written so that NaN fails, too.
         if not 0 <= weight < float("inf"):
@@ -112,7 +116,7 @@ class Objective(keras.layers.Layer):
 
     @classmethod
     def from_settings(
-        cls, settings: ObjectiveSettings, context: Context
+        cls, settings: typing.Any, context: Context
     ) -> typing.Self | None:
         """Builds the objective of a run.
 
@@ -123,8 +127,8 @@ class Objective(keras.layers.Layer):
             context: `tfadv.objectives.registry.Context`.
 
         Returns:
-            The objective, named `context.name`; `None` where it lives in
-            training alone and the context has no training labels.
+            The objective, named `context.name`; `None` where it is only for
+            training and the context has no training labels.
 
         Raises:
             InputError: the objective cannot be built here.
@@ -138,10 +142,10 @@ class Objective(keras.layers.Layer):
 
     @property
     def exchanges_in_loss(self) -> bool:
-        """Whether `loss` needs something of the other replicas.
+        """Whether `loss` exchanges tensors with the other replicas.
 
         Replicas cannot exchange anything in the loop over the slices of a
-        batch: together with `accumulation_steps` this is refused.
+        batch: this is refused together with `accumulation_steps`.
         """
         return False
 
@@ -165,13 +169,18 @@ class Objective(keras.layers.Layer):
         """
         self._active = True
 
-    def start(self, classifier, batches, verbose=1) -> None:
+    def start(
+        self,
+        classifier: keras.Model,
+        batches: tf.data.Dataset,
+        verbose: int = 1,
+    ) -> None:
         """Joins training, in the next step.
 
         Args:
             classifier: `tfadv.AdversarialClassifier` that has this objective.
-            batches: `tf.data.Dataset` of one epoch, every example once, for
-                an objective that has to see them first.
+            batches: `tf.data.Dataset` of one epoch, with every example once,
+                for an objective that has to see them first.
             verbose: int. 1 shows a progress bar, where it takes a while.
         """
         self.join()
@@ -179,21 +188,26 @@ class Objective(keras.layers.Layer):
             # The step's graph has a new loss.
             classifier.make_train_function(force=True)
 
-    def attach(self, encoder) -> None:
+    def attach(self, encoder: keras.Model) -> None:
         """Makes the weights that need the encoder's sizes."""
         self.built = True
 
     def calibrate(
-        self, inputs, labels, clean, adversarial, sample_weight=None
+        self,
+        inputs: NamedTensors,
+        labels: tf.Tensor,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
     ) -> None:
-        """Learns what `loss` takes from a whole batch, before its slices.
+        """Learns from a whole batch what `loss` needs, before its slices.
 
-        It takes what `loss` takes. It is called where `needs_calibration` is
-        true and the batch is going to be read in slices.
+        It has the arguments of `loss`. It is called where `needs_calibration`
+        is true and the batch is going to be read in slices.
         """
 
-    def load_from_checkpoint(self, checkpoint) -> bool:
-        """Starts from weights that the encoder's checkpoint has for it.
+    def load_from_checkpoint(self, checkpoint: Checkpoint) -> bool:
+        """Starts from the weights that the encoder's checkpoint has for it.
 
         Args:
             checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
@@ -206,8 +220,8 @@ class Objective(keras.layers.Layer):
         """
         return False
 
-    def checkpoint_tensors(self, family: str) -> dict:
-        """Returns what belongs into a Hugging Face checkpoint.
+    def checkpoint_tensors(self, family: str) -> dict[str, np.ndarray]:
+        """Returns the tensors that belong into a Hugging Face checkpoint.
 
         Args:
             family: string, the encoder's, such as `"albert"`.
@@ -217,7 +231,14 @@ class Objective(keras.layers.Layer):
         """
         return {}
 
-    def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
+    def loss(
+        self,
+        inputs: NamedTensors,
+        labels: tf.Tensor,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Computes the loss on one batch, inside the training step's graph.
 
         Args:
@@ -227,27 +248,35 @@ class Objective(keras.layers.Layer):
                 `"logits"`; `None` where `needs_clean` is false. It has
                 `"sequence_output"` where `needs_sequence` is true.
             adversarial: dict, the same on the last adversary's embeddings.
-            sample_weight: tensor of shape `[batch]`, or `None`. Where several
-                replicas train it is there, so that the average of their means
-                is the mean over the whole batch.
+            sample_weight: tensor of shape `[batch]`, or `None`. It is always
+                given where several replicas train, so that the average of
+                their means is the mean over the whole batch.
 
         Returns:
             Scalar: the mean over the examples, see `weighted_mean`.
         """
         raise NotImplementedError
 
-    def update(self, inputs, clean, adversarial, sample_weight=None) -> None:
+    def update(
+        self,
+        inputs: NamedTensors,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
+    ) -> None:
         """Changes what the objective remembers, after the gradients.
 
-        Takes what `loss` has taken. An example of weight 0 is none: it leaves
-        memories as they are.
+        It takes what `loss` has taken. An example of weight 0 does not count:
+        it leaves memories as they are.
         """
 
-    def get_config(self):
+    def get_config(self) -> dict[str, typing.Any]:
         return {**super().get_config(), "weight": self.weight}
 
 
-def weighted_mean(values, sample_weight=None):
+def weighted_mean(
+    values: tf.Tensor, sample_weight: tf.Tensor | None = None
+) -> tf.Tensor:
     """Averages over the examples as Keras' losses do.
 
     Args:

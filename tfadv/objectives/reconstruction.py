@@ -1,6 +1,7 @@
 """RAR: the words are reconstructed from adversarial representations."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -9,9 +10,11 @@ import tensorflow as tf
 from tfadv.errors import InputError
 from tfadv.log import logger
 from tfadv.losses.vocabulary import vocabulary_cross_entropy
-from tfadv.objectives.objective import Objective
+from tfadv.objectives.objective import NamedTensors, Objective
+from tfadv.objectives.registry import Context
 from tfadv.objectives.settings import ReconstructionSettings
 from tfadv.sources import families
+from tfadv.sources.checkpoint import Checkpoint
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -50,10 +53,10 @@ class ReconstructionObjective(Objective):
 
     def __init__(
         self,
-        special_ids,
+        special_ids: Iterable[int],
         weight: float = ReconstructionSettings.weight,
         name: str = "reconstruction",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(weight=weight, name=name, **kwargs)
         self.special_ids = sorted(int(i) for i in special_ids)
@@ -62,10 +65,12 @@ class ReconstructionObjective(Objective):
         self.bias: Any = None
 
     @classmethod
-    def from_settings(cls, settings, context):
+    def from_settings(
+        cls, settings: ReconstructionSettings, context: Context
+    ) -> Self:
         return cls(context.special_ids, settings.weight, context.name)
 
-    def attach(self, encoder) -> None:
+    def attach(self, encoder: keras.Model) -> None:
         embedding_dim = encoder.token_embedding.output_dim
         self.dense = keras.layers.Dense(
             embedding_dim,
@@ -93,12 +98,12 @@ class ReconstructionObjective(Objective):
         )
         self.built = True
 
-    def head_variables(self):
+    def head_variables(self) -> dict[str, keras.Variable]:
         """Names the head's variables.
 
         Returns:
-            dict of `keras.Variable`: of the dense layer `"kernel"`, `[hidden,
-            embedding]`, and `"bias"`; of LayerNorm `"gamma"` and `"beta"`;
+            dict of `keras.Variable`: the dense layer's `"kernel"`, `[hidden,
+            embedding]`, and `"bias"`; LayerNorm's `"gamma"` and `"beta"`;
             and `"vocabulary_bias"`.
         """
         return {
@@ -109,7 +114,7 @@ class ReconstructionObjective(Objective):
             "vocabulary_bias": self.bias,
         }
 
-    def load_from_checkpoint(self, checkpoint) -> bool:
+    def load_from_checkpoint(self, checkpoint: Checkpoint) -> bool:
         arrays = families.masked_lm_head(checkpoint)
         if arrays is None:
             return False
@@ -117,7 +122,7 @@ class ReconstructionObjective(Objective):
         logger.info("RAR's head starts from the checkpoint's masked-LM head")
         return True
 
-    def checkpoint_tensors(self, family):
+    def checkpoint_tensors(self, family: str) -> dict[str, np.ndarray]:
         names = families.FAMILIES[family].masked_lm_head
         # All but the kernel have one dimension.
         return {
@@ -125,13 +130,13 @@ class ReconstructionObjective(Objective):
             for key, variable in self.head_variables().items()
         }
 
-    def load_head(self, arrays) -> None:
-        """Starts from a masked-LM head that was pretrained.
+    def load_head(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Starts from a pretrained masked-LM head.
 
         Args:
             arrays: dict of arrays with the keys and shapes of
                 `head_variables`, such as
-                `tfadv.sources.families.masked_lm_head` returns them.
+                `tfadv.sources.families.masked_lm_head` returns.
 
         Raises:
             InputError: a shape is not this encoder's.
@@ -150,7 +155,14 @@ class ReconstructionObjective(Objective):
         for name, variable in self.head_variables().items():
             variable.assign(arrays[name])
 
-    def loss(self, inputs, labels, clean, adversarial, sample_weight=None):
+    def loss(
+        self,
+        inputs: NamedTensors,
+        labels: tf.Tensor,
+        clean: NamedTensors | None,
+        adversarial: NamedTensors,
+        sample_weight: tf.Tensor | None = None,
+    ) -> tf.Tensor:
         hidden = self._transform(adversarial["sequence_output"])
         targets = inputs["token_ids"]
         words = tf.cast(self.words(inputs), tf.float32)
@@ -167,7 +179,7 @@ class ReconstructionObjective(Objective):
             tf.reshape(weights, [-1]),
         )
 
-    def words(self, inputs):
+    def words(self, inputs: NamedTensors) -> tf.Tensor:
         """Tells which tokens are words, not specials or padding.
 
         Args:
@@ -182,7 +194,7 @@ class ReconstructionObjective(Objective):
         )
         return tf.cast(inputs["padding_mask"], tf.bool) & ~special
 
-    def reconstruct(self, sequence_output):
+    def reconstruct(self, sequence_output: tf.Tensor) -> tf.Tensor:
         """Reads the most likely word at every position.
 
         Args:
@@ -206,7 +218,7 @@ class ReconstructionObjective(Objective):
         # One example's logits at a time.
         return tf.map_fn(words, hidden, fn_output_signature=tf.int32)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "special_ids": self.special_ids}
 
     def _transform(self, sequence_output):

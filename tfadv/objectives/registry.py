@@ -1,7 +1,7 @@
 """The registry of objectives: what is learned beside the class, by its name.
 
-This module needs no TensorFlow. The built-in objectives are imported when one
-of them is built; their settings alone need nothing.
+This module and the settings need no TensorFlow. A built-in objective is
+imported when it is first built.
 """
 
 import dataclasses
@@ -15,6 +15,9 @@ from tfadv.objectives.settings import (
     ObjectiveSettings,
     ReconstructionSettings,
 )
+
+if typing.TYPE_CHECKING:
+    import numpy as np
 
 # A name's settings, and its class or the module and name of the class.
 _OBJECTIVES: dict[str, tuple[type[ObjectiveSettings], typing.Any]] = {
@@ -40,12 +43,12 @@ class Context:
         hidden_dim: int, the size of a representation.
         embedding_dim: int, the size of a word embedding.
         vocabulary_size: int.
-        seed: int, of what the objective draws; `None` for a random one.
+        seed: int, for the objective's draws; `None` for a random one.
         name: string, the objective's registered name, which its layer must
             have. `build` sets it.
     """
 
-    labels: typing.Any
+    labels: "np.ndarray | None"
     special_ids: typing.Sequence[int]
     hidden_dim: int
     embedding_dim: int
@@ -63,7 +66,7 @@ def register_objective(name: str, objective_class: type) -> None:
         objective_class: class, a `tfadv.Objective` with `settings`.
 
     Raises:
-        InputError: the name is not one, another objective has it, or the
+        InputError: the name is not allowed, another objective has it, or the
             class has no `settings`.
 
     Example:
@@ -137,7 +140,9 @@ def objective_class(name: str) -> type[typing.Any]:
     return home
 
 
-def build(name: str, settings: ObjectiveSettings, context: Context):
+def build(
+    name: str, settings: ObjectiveSettings, context: Context
+) -> typing.Any:
     """Builds an objective from its settings.
 
     Args:
@@ -146,7 +151,7 @@ def build(name: str, settings: ObjectiveSettings, context: Context):
         context: `Context`.
 
     Returns:
-        `tfadv.Objective`, or `None` where it lives in training alone and the
+        `tfadv.Objective`, or `None` where it is only for training and the
         context has no training labels.
 
     Raises:

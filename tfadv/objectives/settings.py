@@ -5,6 +5,7 @@ makes its flags from them. This module needs no TensorFlow.
 """
 
 import dataclasses
+from typing import Any
 
 from tfadv.errors import InputError
 from tfadv.fields import Group, field
@@ -33,18 +34,20 @@ class ObjectiveSettings(Group):
             total_steps: int, in the whole run.
 
         Raises:
-            InputError: the run ends before. The error's argument is a setting.
+            InputError: the run ends before that step. The error's argument is
+                a setting.
         """
         return 0
 
-    def check_with(self, optimization) -> None:
-        """Refuses what does not go with the optimization of a run.
+    def check_with(self, optimization: Any) -> None:
+        """Refuses settings that do not go with the optimization of a run.
 
         Args:
             optimization: `tfadv.runs.settings.OptimizationSettings`.
 
         Raises:
-            InputError: with a setting as its argument.
+            InputError: the settings do not go together. The error's argument
+                is a setting.
         """
 
 
@@ -61,8 +64,8 @@ class ContrastiveSettings(ObjectiveSettings):
         bank_dtype: string, `"float32"` or `"bfloat16"`.
         bank_sharding: bool, whether each replica holds a part of the bank.
         representation: string, `"pooled"` or `"cls"`.
-        start_step: int. The updates before the memory bank is filled and the
-            objective joins; `None` to go by `start_epoch`.
+        start_step: int. The number of updates before the memory bank is
+            filled and the objective joins; `None` to use `start_epoch`.
         start_epoch: float, the same in epochs.
 
     Example:
@@ -148,7 +151,7 @@ class ContrastiveSettings(ObjectiveSettings):
                 value=self.start_step,
             )
 
-    def check_with(self, optimization) -> None:
+    def check_with(self, optimization: Any) -> None:
         if self.bank_sharding and optimization.strategy != "mirrored":
             raise InputError(
                 "nothing-to-shard-over",
