@@ -6,9 +6,7 @@ import pytest
 
 from tests.test_layers import MODULES, room_of
 
-# Rooms that have signatures without types.
-UNTYPED = {"encoders", "text", "training", "update"}
-ROOMS = sorted({room_of(name) for name in MODULES if "." in name} - UNTYPED)
+ROOMS = sorted({room_of(name) for name in MODULES if "." in name})
 
 
 def public_functions(tree):

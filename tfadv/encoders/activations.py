@@ -1,8 +1,8 @@
 """Activations by Hugging Face's names, fast in training and in serving.
 
 Keras' GELU and its gradient are ten operations each, each of which reads and
-writes the largest tensor of a layer; XLA makes one of them, in a tenth of a
-second for every new shape.
+writes the largest tensor of a layer. XLA fuses them into one, which takes a
+tenth of a second for every new shape.
 """
 
 import functools
@@ -21,7 +21,7 @@ def fastest(activation: str, units: int) -> Callable:
 
     Args:
         activation: string, see `ACTIVATIONS`.
-        units: int, the inner units that it is computed for.
+        units: int, the number of inner units.
 
     Returns:
         A function of one tensor.
@@ -37,7 +37,7 @@ def fastest(activation: str, units: int) -> Callable:
 
 
 def _compiled(function, derivative):
-    """Compiles a function; for its gradient it keeps only its argument."""
+    """Compiles a function; keeps only its argument for its gradient."""
     compiled = functools.partial(
         tf.function, autograph=False, jit_compile=True, reduce_retracing=True
     )
@@ -51,7 +51,7 @@ def _compiled(function, derivative):
 
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
-    """Computes GELU; TensorFlow fuses this form, and not `tf.nn.gelu`'s."""
+    """Computes GELU in a form that TensorFlow fuses, unlike `tf.nn.gelu`."""
     return 0.5 * x * (1.0 + tf.math.erf(x * math.sqrt(0.5)))
 
 
@@ -86,8 +86,8 @@ def _quick_gelu(x):
     return x * keras.activations.sigmoid(1.702 * x)
 
 
-# Hugging Face's names. Some mean the same; the first of these is the one that
-# an encoder's description has.
+# Hugging Face's names. Some mean the same; an encoder's description has the
+# first of these.
 ACTIVATIONS = {
     "gelu": _exact,
     "gelu_python": _exact,

@@ -1,10 +1,10 @@
 """Transformer blocks: their order of operations, and how they are trained.
 
-KerasHub computes all tokens of a padded batch, in every block. Here padding is
-left out (`packing.py`), and with it most of the last block: a classifier reads
+KerasHub computes all tokens of a padded batch, in every block. This module
+leaves out padding (`packing.py`) and most of the last block: a classifier reads
 the first token, which needs the keys and values of every token, but no other
-token's query and inner units. Weights are read, and rounded to half precision,
-once for all calls of a block, of which ALBERT makes twelve; queries, keys and
+token's query and inner units. A block's weights are read, and rounded to half
+precision, once for all of its calls; ALBERT makes twelve. Queries, keys and
 values are one product. The gradient of LayerNorm is written out, which takes
 half of the operations.
 """
@@ -51,8 +51,8 @@ def apply_block(
         weights: `Block`, in the form that `ops` take.
         ops: `Operations`.
         attend: `(x, part)` to what that part's heads read, projected; with
-            `first_only` for the texts' first tokens alone.
-        first_only: bool. Whether the other tokens are left out.
+            `first_only` only for the texts' first tokens.
+        first_only: bool. Whether to leave out the other tokens.
 
     Returns:
         tensor of shape `[rows, hidden]`, or `[texts, hidden]`.
@@ -77,7 +77,7 @@ def check_supported(description: EncoderDescription) -> None:
         description: `EncoderDescription`.
 
     Raises:
-        InputError: it has something that no executor computes.
+        InputError: the encoder has something that no executor computes.
     """
     blocks = description.blocks
     layers = [description.projection, description.pooler]

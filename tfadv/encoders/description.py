@@ -1,8 +1,8 @@
-"""What an encoder is made of, in the words of no library.
+"""The parts of an encoder, in terms that belong to no library.
 
-Two executors compute what is described here: `encoders.blocks` trains it,
-`export.frozen` serves it. What neither of them computes yet, such as `gate`, is
-there for later families, and `blocks.check_supported` refuses it.
+Two executors compute such a description: `encoders.blocks` trains it, and
+`export.frozen` serves it. Neither of them computes some fields yet, such as
+`gate`. These are for later families, and `blocks.check_supported` refuses them.
 
 A weight is a `tf.Variable` or an array. This module needs no TensorFlow.
 """
@@ -18,7 +18,7 @@ class Dense(NamedTuple):
 
     Args:
         kernel: `[inputs, outputs]`; either of them may be split into heads.
-        bias: `[outputs]`, split as the kernel's, or `None`.
+        bias: `[outputs]`, split like the kernel's outputs, or `None`.
     """
 
     kernel: Any
@@ -48,8 +48,8 @@ class BlockWeights(NamedTuple):
         inner: `Dense` from hidden to inner units.
         outer: `Dense` from inner to hidden units.
         feedforward_norm: `Norm` of the feed-forward layers' residual sum.
-        attention_dropout, output_dropout, feedforward_dropout: of attention's
-            probabilities, of what `output` and of what `outer` gives. Each has
+        attention_dropout, output_dropout, feedforward_dropout: dropout layers
+            of attention's probabilities, of `output` and of `outer`. Each has
             a `rate` and is called as `dropout(x, training=training)`.
         gate: `Dense` from hidden units to factors of the inner ones, or `None`.
         norm_first: bool. Whether norms come before attention and before the
@@ -73,22 +73,22 @@ class BlockWeights(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class EncoderDescription:
-    """An encoder: lookups, blocks, and what is made of the first token.
+    """An encoder: lookups, blocks, and the pooler of the first token.
 
     Args:
         lookups: maps `"token_ids"`, `"positions"` and `"segment_ids"`, or some
             of them, to tables, `[rows, embedding]`. Their rows are summed.
         embeddings_norm: `Norm` of that sum.
         blocks: tuple of `BlockWeights`.
-        order: tuple of ints, the blocks in the order of use. ALBERT's come
-            many times.
+        order: tuple of ints, the blocks in the order of use. ALBERT uses a
+            block many times.
         num_heads: int.
         activation: string, a name in `tfadv.encoders.activations.ACTIVATIONS`.
         compute_dtype: string, such as `"bfloat16"`, the type of the blocks'
             matrix products in training. All else has the weights' type.
         projection: `Dense` from embedding to hidden units, or `None`.
         pooler: `Dense` of the first token, or `None`.
-        pooler_activation: string, such a name.
+        pooler_activation: string, a name as for `activation`.
         final_norm: `Norm` after the last block, or `None`.
         attention: string. `"dot-product"`: tokens read all of their text.
     """

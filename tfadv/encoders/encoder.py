@@ -1,6 +1,8 @@
 """A pretrained KerasHub backbone, opened at its word embeddings."""
 
 import os
+from collections.abc import Callable
+from typing import Any, Protocol, Self
 
 import keras
 import keras_hub
@@ -17,6 +19,13 @@ _OPENINGS = {
     "word_embeddings": "token_embedding",
     "embedding_block": "embeddings_dropout",
 }
+_Value = str | os.PathLike | None
+
+
+class _Tokenizer(Protocol):
+    def check_fits(
+        self, positions: int, rows: int, argument: str, value: _Value, /
+    ) -> None: ...
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -24,21 +33,19 @@ class Encoder(keras.layers.Layer):
     """A text encoder in two halves: word embeddings, and all that follows.
 
     The halves share their weights with `backbone`, and one after the other
-    they compute what it computes. Between them is where adversarial training
-    adds its perturbation.
+    they compute the same as it. Adversarial training adds its perturbation
+    between them.
 
     Args:
         backbone: a `keras_hub.models.AlbertBackbone` or
             `keras_hub.models.BertBackbone`.
         activation: string. The feed-forward layers' activation by its Hugging
             Face name, such as `"gelu"` (exact), `"gelu_new"` (tanh
-            approximation) or `"relu"`; see
-            `tfadv.encoders.activations.ACTIVATIONS`. `None` leaves the
-            backbone's own.
+            approximation) or `"relu"`; `None` leaves the backbone's own. All
+            names are in `tfadv.encoders.activations.ACTIVATIONS`.
         perturb_at: string. `"word_embeddings"`: the perturbation is added to
-            the output of the lookup, before positions, segments and
-            LayerNorm. `"embedding_block"`: to the embedding block's output,
-            after them.
+            the output of the lookup, before positions, segments and LayerNorm.
+            `"embedding_block"`: it is added to that block's output, after them.
         layer_norm_epsilon: float. The epsilon of every LayerNormalization.
             `None` leaves the backbone's own.
         attention_dropout: float. The dropout rate of attention's
@@ -78,7 +85,7 @@ class Encoder(keras.layers.Layer):
         perturb_at: str = "word_embeddings",
         layer_norm_epsilon: float | None = None,
         attention_dropout: float | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not isinstance(backbone, families.BACKBONES):
@@ -107,7 +114,7 @@ class Encoder(keras.layers.Layer):
         self.perturb_at = perturb_at
         self.layer_norm_epsilon = layer_norm_epsilon
         self.attention_dropout = attention_dropout
-        # Called as it is, the backbone is to compute the same.
+        # A direct call of the backbone is to compute the same.
         keras_hub_backbones.configure(
             backbone,
             activation,
@@ -139,10 +146,10 @@ class Encoder(keras.layers.Layer):
         dropout: float | None = None,
         perturb_at: str = "word_embeddings",
         dtype: str | keras.DTypePolicy | None = None,
-    ) -> "Encoder":
+    ) -> Self:
         """Opens a pretrained encoder.
 
-        What the config says of activation, epsilon and dropout rates holds.
+        Activation, epsilon and dropout rates are those of its config.
 
         Args:
             name_or_folder: string or path: the folder of a Hugging Face
@@ -185,7 +192,9 @@ class Encoder(keras.layers.Layer):
             families.assign(families.parameters(backbone), checkpoint)
         return cls(backbone, perturb_at=perturb_at, dtype=dtype, **settings)
 
-    def embed(self, inputs, training=False):
+    def embed(
+        self, inputs: dict[str, tf.Tensor], training: bool = False
+    ) -> tf.Tensor:
         """Looks up the word embeddings: text becomes points in space.
 
         Args:
@@ -197,14 +206,20 @@ class Encoder(keras.layers.Layer):
         """
         return self._first_half(_select(inputs), training=training)
 
-    def encode(self, embeddings, inputs, training=False, pooled_only=False):
+    def encode(
+        self,
+        embeddings: tf.Tensor,
+        inputs: dict[str, tf.Tensor],
+        training: bool = False,
+        pooled_only: bool = False,
+    ) -> dict[str, tf.Tensor]:
         """Encodes word embeddings, perturbed or not.
 
         Args:
             embeddings: tensor of shape `[batch, tokens, embedding]`.
             inputs: dict, as in `call`; its `token_ids` are not read.
             training: bool.
-            pooled_only: bool. Whether `"sequence_output"` is left out, and
+            pooled_only: bool. Whether to leave out `"sequence_output"`, and
                 with it most of the last block. The pooled output is the same.
 
         Returns:
@@ -228,22 +243,27 @@ class Encoder(keras.layers.Layer):
             outputs["sequence_output"] = packing.unpack(x)
         return outputs
 
-    def call(self, inputs, training=False, pooled_only=False):
+    def call(
+        self,
+        inputs: dict[str, tf.Tensor],
+        training: bool = False,
+        pooled_only: bool = False,
+    ) -> dict[str, tf.Tensor]:
         embeddings = self.embed(inputs, training)
         return self.encode(embeddings, inputs, training, pooled_only)
 
     def check_tokenizer(
         self,
-        tokenizer,
+        tokenizer: _Tokenizer,
         argument: str = "encoder",
-        value: str | os.PathLike | None = None,
+        value: _Value = None,
     ) -> None:
         """Refuses a tokenizer that gives more than the encoder can read.
 
         Args:
             tokenizer: `tfadv.Tokenizer`.
             argument: string, the argument to blame in error messages.
-            value: what was given for it.
+            value: string or path, the given value of that argument.
 
         Raises:
             InputError: its texts may be too long, or its ids too high.
@@ -256,45 +276,39 @@ class Encoder(keras.layers.Layer):
         )
 
     @property
-    def embedding_weights(self):
+    def embedding_weights(self) -> list[keras.Variable]:
         """The trainable weights of the first half."""
         return self._first_half.trainable_weights
 
     @property
     def hidden_dropout(self) -> float:
-        """The rate of all dropout layers but those of attention."""
+        """The rate of all dropout layers except those of attention."""
         return self.backbone.dropout
 
     @property
-    def activation_function(self):
+    def activation_function(self) -> Callable[[tf.Tensor], tf.Tensor]:
         """The feed-forward layers' activation, as a function."""
         return activations.ACTIVATIONS[self.description.activation]
 
     @property
-    def token_embedding(self):
+    def token_embedding(self) -> keras.layers.Layer:
         """The lookup layer, `[vocabulary, embedding]`."""
         return self.backbone.token_embedding
 
-    def get_config(self):
-        config = super().get_config()
-        config.update(
-            {
-                "backbone": keras.saving.serialize_keras_object(self.backbone),
-                "activation": self.activation,
-                "perturb_at": self.perturb_at,
-                "layer_norm_epsilon": self.layer_norm_epsilon,
-                "attention_dropout": self.attention_dropout,
-            }
-        )
-        return config
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "activation": self.activation,
+            "perturb_at": self.perturb_at,
+            "layer_norm_epsilon": self.layer_norm_epsilon,
+            "attention_dropout": self.attention_dropout,
+        }
 
     @classmethod
-    def from_config(cls, config):
-        config = dict(config)
-        config["backbone"] = keras.saving.deserialize_keras_object(
-            config["backbone"]
-        )
-        return cls(**config)
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(**{**config, "backbone": backbone})
 
 
 def _select(inputs):

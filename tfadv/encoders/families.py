@@ -20,11 +20,8 @@ BACKBONES = tuple(
 
 def of_backbone(backbone: keras.Model) -> Family:
     """Returns the family of a KerasHub backbone."""
-    [family] = [
-        family
-        for family in families.FAMILIES.values()
-        if family.backbone == type(backbone).__name__
-    ]
+    name = type(backbone).__name__
+    [family] = [f for f in families.FAMILIES.values() if f.backbone == name]
     return family
 
 
@@ -77,7 +74,7 @@ class Parameter:
         variable: `keras.Variable`.
         shape: tuple of ints, the tensor's.
         transposed: bool. A dense layer's kernel is `[outputs, inputs]` there
-            and here `[inputs, outputs]`, either of them split into heads.
+            and `[inputs, outputs]` here, where heads may split either one.
     """
 
     variable: keras.Variable
@@ -92,7 +89,7 @@ class Parameter:
         return array.reshape(self.shape)
 
     def assign(self, tensor: np.ndarray) -> None:
-        """Sets the variable to what PyTorch keeps."""
+        """Sets the variable to a tensor as PyTorch keeps it."""
         array = tensor.T if self.transposed else tensor
         self.variable.assign(array.reshape(self.variable.shape))
 
@@ -105,7 +102,7 @@ def parameters(backbone: keras.Model) -> dict[str, Parameter]:
             `keras_hub.models.BertBackbone`.
 
     Returns:
-        dict of `Parameter`s, by the names that a classifier's checkpoint has.
+        dict of `Parameter`s, by the names in a classifier's checkpoint.
     """
     family = of_backbone(backbone)
     modules = {
@@ -155,7 +152,7 @@ def _parameters_of(layer):
 
 
 def assign(parameters: dict[str, Parameter], checkpoint: Checkpoint) -> None:
-    """Sets variables to what a checkpoint has for them.
+    """Sets variables to their values in a checkpoint.
 
     Args:
         parameters: dict, as `parameters` or `classifier_parameters` return it.

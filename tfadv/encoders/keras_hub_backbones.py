@@ -1,15 +1,15 @@
-"""KerasHub's backbones: the only module that knows what is inside of them.
+"""KerasHub's backbones: the only module that knows their inside.
 
 KerasHub builds every encoder with one dropout, one epsilon and one activation,
 whatever its checkpoint was trained with. `configure` sets them one by one.
 
 In mixed precision it rounds sums of residuals 24 times in an encoder of 12
-layers, and delta before anything has read it; a classifier that has yet to tell
-its classes apart then learns later, or not. So `policy` and `keep_residuals`
-make only the matrix products half, and what lies between two of them. All that
-carries a token's vector from one block to the next stays float32: embeddings
-and delta, sums with residuals, LayerNorm, dropout, the probabilities of
-attention, and the pooler.
+layers, and it rounds delta before anything has read it. A classifier that
+cannot yet tell its classes apart then learns later, or never. So `policy` and
+`keep_residuals` use half precision only for matrix products and for what lies
+between two of them. All that carries a token's vector from block to block stays
+float32: embeddings and delta, sums with residuals, LayerNorm, dropout, the
+probabilities of attention, and the pooler.
 """
 
 import contextlib
@@ -36,13 +36,10 @@ def _known_members():
         raise _unlike("its members", error) from error
 
 
-def blocks(backbone: keras.Model) -> list:
+def blocks(backbone: keras.Model) -> list[keras.layers.Layer]:
     """Returns the `keras_hub.layers.TransformerEncoder`s of a backbone."""
-    return [
-        layer
-        for layer in backbone.layers
-        if isinstance(layer, keras_hub.layers.TransformerEncoder)
-    ]
+    kind = keras_hub.layers.TransformerEncoder
+    return [layer for layer in backbone.layers if isinstance(layer, kind)]
 
 
 def policy(
@@ -55,8 +52,8 @@ def policy(
             `None` for Keras' own.
 
     Returns:
-        The policy, or in mixed precision a map that gives it to the blocks
-        alone.
+        The policy, or in mixed precision a map that gives it only to the
+        blocks.
     """
     policy = keras.dtype_policies.get(dtype)
     if policy.compute_dtype == policy.variable_dtype:
@@ -77,7 +74,7 @@ def configure(
     """Sets what KerasHub's constructors cannot be told.
 
     The backbone's own call computes with it as well. `backbone.get_config()`
-    keeps none of it but `hidden_dropout`, as `dropout`.
+    keeps only `hidden_dropout`, as `dropout`.
 
     Args:
         backbone: built `keras_hub.models.AlbertBackbone` or
@@ -91,7 +88,7 @@ def configure(
         attention_dropout: float. The rate for the probabilities of attention.
 
     Raises:
-        InputError: the backbone lacks a member that is set.
+        InputError: the backbone lacks a member that this sets.
 
     Example:
 
@@ -158,7 +155,7 @@ def keep_residuals(backbone: keras.Model) -> None:
 
 @_known_members()
 def describe(backbone: keras.Model) -> description.EncoderDescription:
-    """Describes a backbone: its weights, and what is computed with them.
+    """Describes a backbone: its weights, and the computation with them.
 
     Args:
         backbone: built `keras_hub.models.AlbertBackbone` or
@@ -169,7 +166,7 @@ def describe(backbone: keras.Model) -> description.EncoderDescription:
         `EncoderDescription`. Its weights are the backbone's variables.
 
     Raises:
-        InputError: KerasHub has built it in an unknown way.
+        InputError: KerasHub has built the backbone in an unknown way.
 
     Example:
 

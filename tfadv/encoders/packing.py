@@ -1,4 +1,4 @@
-"""The real tokens of a batch, one after the other, without the padding.
+"""The real tokens of a batch, one after the other, without padding.
 
 Attention needs a padded tensor, in which a text is a row. All other layers
 compute each token by itself.
@@ -15,8 +15,8 @@ class Packing:
     """Which tokens of a padded batch are computed, and where each one stands.
 
     The texts' first tokens come first. The number of tokens is rounded up to
-    one of a few: oneDNN and XLA make their kernels for one number. What rounds
-    it up is padding, which no real token reads. Where XLA compiles a whole
+    one of a few: oneDNN and XLA make their kernels for one number. The added
+    rows are padding, which no real token reads. Where XLA compiles a whole
     training step, all padding is computed: XLA must know the shapes.
 
     Args:
@@ -88,7 +88,7 @@ class Packing:
         return tf.reshape(rows, [-1, num_heads * size])
 
     def attention_bias(self, dtype: tf.DType) -> tf.Tensor:
-        """Returns what keeps padding unread, `[batch, 1, tokens]`."""
+        """Returns the bias that hides padding, `[batch, 1, tokens]`."""
         keys = tf.cast(self.mask, dtype)[:, None, :]
         return (1 - keys) * dtype.min / 2
 
@@ -126,8 +126,8 @@ def _compiled_whole():
 def _moved(rows, there, back):
     """Looks rows up; the gradient looks them up the other way.
 
-    TensorFlow's own gradient would add them up one by one. `back` has, for
-    every row, one place that it was moved to: other places are padding's, whose
+    TensorFlow's own gradient would add them up one by one. For every row,
+    `back` has one place to which it was moved. Other places hold padding, whose
     gradient is 0.
     """
 

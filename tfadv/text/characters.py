@@ -1,4 +1,4 @@
-"""What the originals do to a text character by character, as one table.
+"""One table of what the originals do to a text, character by character.
 
 Clean, decompose, strip accents, lower-case, set punctuation apart: all of it is
 a table from a code point to its replacement, made when a tokenizer is made. A
@@ -19,6 +19,9 @@ import tensorflow as tf
 # combining characters.
 _LAST_LETTER = 0x3FFFF
 _ITSELF = "\0"  # in a replacement: the character that is replaced
+
+# Pages, splits and values, see `_character_table`.
+Table = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @functools.cache
@@ -73,7 +76,7 @@ def _character_table(replacements):
     """Lays out replacements as pages of 256 rows, equal pages only once.
 
     Args:
-        replacements: dict, code point to string; what is absent stays.
+        replacements: dict, code point to string; others stay as they are.
 
     Returns:
         `(pages, splits, values)`: the row of a code point `c` is
@@ -96,8 +99,8 @@ def _character_table(replacements):
 
 
 @functools.cache
-def albert_characters(lower, strip):
-    """What ALBERT's preprocessing makes of each character by itself."""
+def albert_characters(lower: bool, strip: bool) -> Table:
+    """Makes the table of ALBERT's preprocessing of single characters."""
     replacements = {}
     for point in range(_LAST_LETTER + 1):
         character = text = chr(point)
@@ -114,7 +117,7 @@ def albert_characters(lower, strip):
 
 @functools.cache
 def white_space() -> str:
-    """The RE2 pattern of what `str.split` makes a single space of."""
+    """The RE2 pattern of `str.split`'s white space, to be made single."""
     points = {p for p in range(_LAST_LETTER + 1) if chr(p).isspace()}
     others = _character_class(points - {ord(" ")})
     # A single space, which is most of them, is left where it is: faster.
@@ -139,8 +142,8 @@ def final_sigma() -> str:
 
 
 @functools.cache
-def bert_characters(lower, strip, chinese):
-    """What `tokenizers` makes of each character before it splits at spaces."""
+def bert_characters(lower: bool, strip: bool, chinese: bool) -> Table:
+    """Makes the table of what `tokenizers` does before it splits at spaces."""
     sets, changes = _classes()
     lower_case = changes["lower"] if lower else {}
     marks = sets["marks"] if strip else ()
@@ -166,8 +169,10 @@ def bert_characters(lower, strip, chinese):
     return _character_table(replacements)
 
 
-def replace_ids(ragged, table):
-    """Puts in the place of each id the list of ids that a table has for it."""
+def replace_ids(
+    ragged: tf.RaggedTensor, table: tf.RaggedTensor
+) -> tf.RaggedTensor:
+    """Replaces each id by the list of ids that a table has for it."""
     lists = tf.gather(table, ragged.flat_values)
     splits = tf.gather(lists.row_splits, ragged.row_splits)
     return tf.RaggedTensor.from_row_splits(
@@ -178,7 +183,7 @@ def replace_ids(ragged, table):
 class Characters(tf.Module):
     """Replaces each character of a text by what a table has for it."""
 
-    def __init__(self, table):
+    def __init__(self, table: Table):
         super().__init__()
         pages, splits, values = table
         self._pages = tf.constant(pages)
@@ -186,8 +191,8 @@ class Characters(tf.Module):
             tf.constant(values), tf.constant(splits, tf.int64), validate=False
         )
 
-    def __call__(self, texts):
-        """Maps `[batch]` UTF-8 strings; bytes that are none become U+FFFD."""
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """Maps UTF-8 strings, `[batch]`; other bytes become U+FFFD."""
         points = tf.strings.unicode_decode(texts, "UTF-8", errors="replace")
         flat = points.flat_values
         rows = tf.gather(self._pages, flat // 256) * 256 + flat % 256

@@ -10,8 +10,8 @@ def read_settings(checkpoint: Checkpoint) -> dict:
         checkpoint: `tfadv.sources.checkpoint.Checkpoint`.
 
     Returns:
-        dict, in the words of `tokenizer_config.json`; what the files leave
-        out is left out.
+        dict, in the words of `tokenizer_config.json`, of those settings that
+        the files have.
 
     Raises:
         InputError: a file is not JSON.

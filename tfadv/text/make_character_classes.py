@@ -3,7 +3,7 @@
     python -m tfadv.text.make_character_classes
 
 The `tokenizers` library, on which `transformers.BertTokenizer` runs, is asked
-for every code point, so the file depends on the version of that library alone,
+for every code point. So the file depends only on the version of that library,
 not on that of Python. Code points are hexadecimal, `"41-5a"` is a range.
 
 | key | content |

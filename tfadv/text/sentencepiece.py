@@ -10,11 +10,11 @@ from tfadv.text.tokenizer import Tokenizer
 class AlbertTokenizer(Tokenizer):
     """SentencePiece with the preprocessing ALBERT was pretrained with.
 
-    That is Google's original code, whose ids these are: quotes written as
-    two backticks or apostrophes become `"`, white space is made single,
-    accents are dropped (NFKD, no combining characters), letters lower-cased
-    as `str.lower` does, final sigma included; and a piece that ends in a
-    digit and a comma ("2,") is split anew without the comma. Ids can differ
+    The ids are those of Google's original code: quotes written as two
+    backticks or apostrophes become `"`, white space is made single, accents
+    are dropped (NFKD, no combining characters), and letters are lower-cased
+    as `str.lower` does it, with its final sigma. A piece that ends in a digit
+    and a comma ("2,") is split again without the comma. Ids can differ
     where two splits of a word are equally likely.
 
     Args:
@@ -71,7 +71,7 @@ class AlbertTokenizer(Tokenizer):
         )
 
     def _split_commas(self):
-        """The ids that each id is replaced by, nearly always itself.
+        """Returns the ids that replace each id, nearly always itself.
 
         Google's `encode_pieces` treats a piece that ends in digit and comma
         by looking at that piece alone, so its answers make a table. A control

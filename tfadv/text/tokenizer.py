@@ -1,6 +1,6 @@
 """Text to ids, the same graph in training and in serving.
 
-A `Tokenizer` is built of TensorFlow ops alone, so a `tf.data` pipeline and an
+A `Tokenizer` is built only of TensorFlow ops, so a `tf.data` pipeline and an
 exported SavedModel run the very function that the tests compare with the
 originals: Google's ALBERT preprocessing and Hugging Face's `BertTokenizer`.
 """
@@ -9,7 +9,8 @@ import importlib
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -26,19 +27,23 @@ _FAMILIES = {
 }
 
 
+Texts: TypeAlias = Sequence[str] | np.ndarray | tf.Tensor
+Ids: TypeAlias = Sequence | np.ndarray | tf.Tensor | tf.RaggedTensor
+
+
 class Tokenizer(tf.Module):
     """Turns texts into the ids that a pretrained encoder reads.
 
     `Tokenizer.from_pretrained` picks the subclass: `AlbertTokenizer` or
     `BertTokenizer`. A tokenizer runs eagerly, inside `tf.data` and
     `tf.function`, and is saved with a SavedModel that serves raw text.
-    Texts are UTF-8; bytes that are not become U+FFFD. A text that spells a
-    control token, such as `"[SEP]"`, stays text: it never gets a control id.
+    Texts are UTF-8; other bytes become U+FFFD. A text that spells a control
+    token, such as `"[SEP]"`, stays text: it never gets a control id.
 
     Args:
         pieces: list of strings, the vocabulary in order of ids.
-        special: the pieces that pad, stand for the unknown, begin a text,
-            end it and mask, in this order.
+        special: tuple of five strings, the pieces for padding, for what is
+            unknown, for the begin and the end of a text, and for the mask.
         max_length: int, how many ids a text may have, special ones included.
 
     Attributes:
@@ -105,8 +110,8 @@ class Tokenizer(tf.Module):
                 KerasHub preset, or a name; or what
                 `tfadv.sources.names.open_checkpoint` returns.
             max_length: int, how many ids a text may have, special ones
-                included. Defaults to what the folder was saved with by
-                `save`, else 128.
+                included. Defaults to the value with which `save` wrote the
+                folder, else 128.
 
         Returns:
             `AlbertTokenizer` or `BertTokenizer`.
@@ -163,7 +168,7 @@ class Tokenizer(tf.Module):
             max_length = settings.get("tfadv_max_length", 128)
         return _tokenizer_class(family)._load(checkpoint, settings, max_length)
 
-    def tokenize(self, texts) -> tf.RaggedTensor:
+    def tokenize(self, texts: Texts) -> tf.RaggedTensor:
         """Turns texts into rows of ids, each as long as its text needs.
 
         Args:
@@ -178,7 +183,7 @@ class Tokenizer(tf.Module):
         ends = tf.ones([tf.shape(texts)[0], 1], tf.int32)
         return tf.concat([ends * self.cls_id, ids, ends * self.sep_id], axis=1)
 
-    def __call__(self, texts) -> dict[str, tf.Tensor]:
+    def __call__(self, texts: Texts) -> dict[str, tf.Tensor]:
         """Turns texts into the inputs of an encoder.
 
         Args:
@@ -200,7 +205,7 @@ class Tokenizer(tf.Module):
             "segment_ids": tf.zeros_like(token_ids),
         }
 
-    def ids_to_tokens(self, ids) -> list:
+    def ids_to_tokens(self, ids: Ids) -> list:
         """Names ids; runs on the host, not in a graph.
 
         Args:
@@ -215,7 +220,7 @@ class Tokenizer(tf.Module):
             for row in _to_lists(ids)
         ]
 
-    def detokenize(self, ids) -> str | list[str]:
+    def detokenize(self, ids: Ids) -> str | list[str]:
         """Puts ids back together as text; runs on the host, not in a graph.
 
         The text is for reading. It is not the one that was tokenized: case,
@@ -226,7 +231,7 @@ class Tokenizer(tf.Module):
 
         Returns:
             string, or list of strings for a batch. Padding and the control
-            tokens are left out; what is unknown shows as the unknown piece.
+            tokens are left out; unknown ids show as the unknown piece.
         """
         ids = _to_lists(ids)
         if any(np.ndim(row) for row in ids):
@@ -237,14 +242,14 @@ class Tokenizer(tf.Module):
         hidden = set(self.special_ids) - {self.unk_id}
         return self._join(self._pieces[i] for i in ids if i not in hidden)
 
-    def starts_word(self, ids) -> np.ndarray:
+    def starts_word(self, ids: Sequence | np.ndarray | tf.Tensor) -> np.ndarray:
         """Tells which pieces begin a word; runs on the host, not in a graph.
 
         Args:
-            ids: list or array of ids.
+            ids: list, array or tensor of ids.
 
         Returns:
-            bool array of ids' shape. Control tokens begin a word.
+            bool array of the shape of `ids`. Control tokens begin a word.
         """
         starts = [
             i in self.special_ids or self._starts_word(self._pieces[i])
@@ -263,9 +268,9 @@ class Tokenizer(tf.Module):
 
         Args:
             positions: int, the longest text that the encoder reads, in tokens.
-            rows: int, of its word embeddings.
+            rows: int, the number of its word embeddings.
             argument: string, the argument to blame in error messages.
-            value: what was given for it.
+            value: string or path, the given value of that argument.
 
         Raises:
             InputError: texts may be too long, or ids too high.
@@ -294,11 +299,11 @@ class Tokenizer(tf.Module):
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the vocabulary and `tokenizer_config.json`.
 
-        `from_pretrained` makes an identical tokenizer of the folder, and so
+        `from_pretrained` makes an identical tokenizer from the folder, and so
         does `transformers`.
 
         Args:
-            folder: string or path; made if it is not there.
+            folder: string or path; it is made if it does not exist.
         """
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -321,7 +326,7 @@ class Tokenizer(tf.Module):
 
 
 def _to_lists(ids):
-    """A tensor, ragged tensor or array as a list; of lists, for a batch."""
+    """Makes a list of a tensor or array, and a list of lists of a batch."""
     if hasattr(ids, "numpy"):
         ids = ids.numpy()
     return ids.tolist() if hasattr(ids, "tolist") else list(ids)

@@ -23,7 +23,7 @@ class BertTokenizer(Tokenizer):
         vocabulary: list of strings, the pieces in order of ids.
         max_length: int, how many ids a text may have, special ones included.
         do_lower_case: bool.
-        strip_accents: bool; by default what `do_lower_case` is.
+        strip_accents: bool; by default the value of `do_lower_case`.
         tokenize_chinese_chars: bool, whether each ideograph is a word.
 
     Example:

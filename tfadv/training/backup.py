@@ -1,9 +1,9 @@
-"""A run's backup: all that it needs to go on where it was cut off.
+"""A run's backup: all that the run needs to go on where it was cut off.
 
 One safetensors file holds every variable of the classifier, of its optimizer
 and of the running epoch's metrics, what the objectives remember and, in its
 metadata, the callbacks' state. It is written beside the last one, flushed to
-the disk, and renamed: there is always a whole one and never half of one.
+the disk, and renamed: there is always one whole file, and never half of one.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from tfadv.errors import InputError, TerminatedError
 from tfadv.log import logger
 from tfadv.runs import run_folder
 from tfadv.runs.record import check_same
-from tfadv.training.callbacks import ResumableCallback, end_bar
+from tfadv.training.callbacks import Logs, ResumableCallback, end_bar
 
 FORMAT = 1
 
@@ -35,23 +36,23 @@ _PROGRESS = "progress"
 
 
 class Backup(keras.callbacks.Callback):
-    """Writes all of a run's state while it trains, and takes it up again.
+    """Writes all of a run's state while it trains, and restores it.
 
-    Backups are written between updates, some time after each other, and after
-    every epoch and its evaluation, but never so often that they would take
-    more than 2 % of the time; and one when training has ended. It must be the
-    last one of the callbacks, for it writes the state of the others.
+    It writes a backup between updates, every so often, and after every epoch
+    and its evaluation, but never so often that backups would take more than
+    2 % of the time. It writes one more when training has ended. It must be
+    the last of the callbacks, for it writes the state of the others.
 
     Args:
         folder: path of the run's folder.
         classifier: `tfadv.AdversarialClassifier`, compiled, with all of its
             variables.
-        callbacks: list of Keras callbacks; those that are
-            `tfadv.training.callbacks.ResumableCallback` go on where they were.
+        callbacks: list of Keras callbacks; each one that is a
+            `tfadv.training.callbacks.ResumableCallback` goes on where it was.
         identity: dict for JSON, as `tfadv.runs.record.identity` returns it.
         steps_per_epoch: int.
         total_steps: int, the updates of the whole run.
-        seconds: float, between two backups; 0 for none.
+        seconds: float, the time between two backups; 0 for no backups.
 
     Attributes:
         updates: int, the updates made so far, over all epochs.
@@ -111,14 +112,14 @@ class Backup(keras.callbacks.Callback):
 
     @property
     def train_seconds(self) -> float:
-        """Float, the time of training so far, in all processes."""
+        """Seconds of training so far, in all processes."""
         return time.perf_counter() - self._start
 
     def write(self) -> None:
         """Writes a backup of the present state.
 
         Raises:
-            OSError: it cannot be written; the last one is as it was.
+            OSError: it cannot be written; the last backup stays as it was.
         """
         start = time.perf_counter()
         progress = {
@@ -136,10 +137,10 @@ class Backup(keras.callbacks.Callback):
     def restore(self) -> None:
         """Goes on from the backup.
 
-        Where there are to be no further ones, it is deleted then.
+        Where there will be no further backups, this deletes it.
 
         Raises:
-            InputError: it is another run's, or damaged.
+            InputError: the backup is damaged, or belongs to another run.
         """
         try:
             with safetensors.safe_open(self.path, framework="tf") as file:
@@ -186,15 +187,15 @@ class Backup(keras.callbacks.Callback):
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     @contextlib.contextmanager
-    def sigterm_ends_training(self):
-        """Writes a backup and ends training where SIGTERM asks to end.
+    def sigterm_ends_training(self) -> Iterator[None]:
+        """Writes a backup and ends training when SIGTERM comes.
 
-        It does so after the running update; after the filling of a memory
-        bank or an evaluation on the dev split, if one is going on. In other
-        threads than the main one signals are left alone.
+        It does so after the running update. If the filling of a memory bank
+        or an evaluation on the dev split is going on, it does so after that.
+        In threads other than the main one it leaves signals alone.
 
         Raises:
-            TerminatedError: SIGTERM has come; the backup is written.
+            TerminatedError: SIGTERM has come, and the backup is written.
         """
         is_main = threading.current_thread() is threading.main_thread()
         if not self.seconds or not is_main:
@@ -208,21 +209,21 @@ class Backup(keras.callbacks.Callback):
         # Too late for the last update.
         self._end_if_terminated()
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._is_part = self.updates % self._steps_per_epoch > 0
         if self._is_part:
             # `fit` has just set them to zero.
             for variable, value in self._metrics:
                 replicas.assign(variable, value)
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self.updates += 1
         # An epoch has ended only when it has been evaluated.
         ended = self.updates % self._steps_per_epoch == 0
         if self.seconds and not ended and self.updates < self._total_steps:
             self._write_if_due(self.seconds)
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if self._is_part:
             # What has fewer steps than an epoch is a `fit` of its own.
             self.model.stop_training = True
@@ -258,7 +259,7 @@ class Backup(keras.callbacks.Callback):
             )
 
     def _check_identity(self, progress):
-        """Refuses the backup of a run that was another one."""
+        """Refuses the backup of another run."""
         if progress["format"] != FORMAT:
             raise ValueError(
                 f"it has format {progress['format']}, not {FORMAT}"
@@ -281,7 +282,7 @@ def _variables(classifier):
 
 
 def _objectives(classifier):
-    """Names the prefix of what each objective remembers."""
+    """Maps prefixes to objectives, for the names of their memories."""
     return {f"objectives/{o.name}/": o for o in classifier.objectives}
 
 

@@ -1,4 +1,4 @@
-"""What happens around the training steps, as Keras callbacks."""
+"""Keras callbacks for all that happens around the training steps."""
 
 import json
 import math
@@ -18,6 +18,8 @@ from tfadv.log import logger
 from tfadv.objectives.objective import Objective
 from tfadv.runs.run import save_weights
 
+Logs = dict[str, float] | None  # as Keras gives them: metrics by name
+
 
 class ResumableCallback(keras.callbacks.Callback):
     """A callback that goes on, in another process, where a run was cut off.
@@ -25,12 +27,12 @@ class ResumableCallback(keras.callbacks.Callback):
     `tfadv.training.backup.Backup` keeps its state.
     """
 
-    def get_state(self) -> dict:
-        """Returns what the next process needs, as a dict for JSON."""
+    def get_state(self) -> dict[str, Any]:
+        """Returns a dict for JSON with all that the next process needs."""
         raise NotImplementedError
 
-    def set_state(self, state: dict):
-        """Goes on from what `get_state` has returned."""
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a dict that `get_state` has returned."""
         raise NotImplementedError
 
     def on_backup(self) -> None:
@@ -43,13 +45,13 @@ class BestWeights(ResumableCallback):
     The file is written beside the old one and then renamed, so that a run
     that ends while it writes leaves the last good weights in place.
 
-    With backups, the file is at any time the one that the last backup speaks
-    of: new weights wait in `waiting_room` for the next backup.
+    With backups, the file always belongs to the last backup: new weights wait
+    in `waiting_room` for the next one.
 
     Args:
         path: path of the file, ending in `.weights.h5`.
         monitor: string, the metric to maximise. Where the logs lack it (there
-            is no dev split), the last epoch's weights are kept.
+            is no dev split), this keeps the last epoch's weights.
         waiting_room: path of a folder, or `None` where there are no backups.
 
     Attributes:
@@ -67,10 +69,10 @@ class BestWeights(ResumableCallback):
         self.path = pathlib.Path(path)
         self.monitor = monitor
         self.waiting_room: Any = waiting_room and pathlib.Path(waiting_room)
-        self.best_epoch = None
+        self.best_epoch: int | None = None
         self.best_value: float | None = None
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         value = (logs or {}).get(self.monitor)
         best = self.best_value
         if value is not None and best is not None and value <= best:
@@ -85,10 +87,10 @@ class BestWeights(ResumableCallback):
             os.replace(partial, self.path)
         self.best_epoch, self.best_value = epoch + 1, value
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {"best_epoch": self.best_epoch, "best_value": self.best_value}
 
-    def set_state(self, state) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         self.best_epoch = state["best_epoch"]
         self.best_value = state["best_value"]
         self.on_backup()
@@ -121,11 +123,11 @@ class MetricsFile(ResumableCallback):
         # Of this epoch, before the run was cut off.
         self._earlier = 0.0
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._start = time.perf_counter() - self._earlier
         self._earlier = 0.0
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         line = {
             "epoch": epoch + 1,
             "seconds": round(time.perf_counter() - self._start, 3),
@@ -135,7 +137,7 @@ class MetricsFile(ResumableCallback):
             file.write(json.dumps(line) + "\n")
         self._start = 0.0
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         lines, seconds = "", 0.0
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8")
@@ -143,7 +145,7 @@ class MetricsFile(ResumableCallback):
             seconds = time.perf_counter() - self._start
         return {"lines": lines, "seconds": seconds}
 
-    def set_state(self, state) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         files.write_text(self.path, state["lines"])
         self._earlier = state["seconds"]
 
@@ -151,14 +153,14 @@ class MetricsFile(ResumableCallback):
 class UpdatesFile(ResumableCallback):
     """Appends lines of JSON over the run: the metrics of the last updates.
 
-    A line has the mean of every metric over a window of updates, all of which
-    have the same length but for the last one.
+    A line has the mean of every metric over a window of updates. All windows
+    except the last one have the same length.
 
     Args:
         path: path of the file.
         steps_per_epoch: int.
         total_steps: int, the updates of the whole run.
-        lines: int, the most lines that a run writes.
+        lines: int, the largest number of lines that a run writes.
 
     Example:
 
@@ -187,7 +189,7 @@ class UpdatesFile(ResumableCallback):
         # updates, their sum as it was last read, and the window's sum.
         self._counts, self._read, self._sums = {}, {}, {}
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self._update += 1
         for name in logs or {}:
             # An objective's loss is there from its start on.
@@ -203,7 +205,7 @@ class UpdatesFile(ResumableCallback):
             self._counts, self._read = {}, {}
 
     def _add(self, logs):
-        """Adds what has come since the last time to the window's sums."""
+        """Adds the updates since the last call to the window's sums."""
         for name, mean in logs.items():
             count = self._counts[name]
             read, read_count = self._read.get(name, (0.0, 0))
@@ -228,7 +230,7 @@ class UpdatesFile(ResumableCallback):
             file.write(json.dumps(line) + "\n")
         self._sums = {}
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         lines = ""
         if self.path.exists():
             lines = self.path.read_text(encoding="utf-8")
@@ -240,7 +242,7 @@ class UpdatesFile(ResumableCallback):
             "sums": self._sums,
         }
 
-    def set_state(self, state) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         files.write_text(self.path, state["lines"])
         self._update = state["update"]
         self._counts = state["counts"]
@@ -248,9 +250,9 @@ class UpdatesFile(ResumableCallback):
 
 
 class PassSummaries(keras.callbacks.Callback):
-    """Writes what each of the adversary's passes saw to TensorBoard.
+    """Writes to TensorBoard what each of the adversary's passes saw.
 
-    An epoch's means of loss, accuracy and norm of delta, as the scalars
+    The scalars are an epoch's means of loss, accuracy and norm of delta:
     `pass_1/loss`, `pass_1/accuracy`, `pass_1/delta_norm`, `pass_2/loss` ...
 
     Args:
@@ -262,14 +264,14 @@ class PassSummaries(keras.callbacks.Callback):
         self.log_dir = log_dir
         self._table = None
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._table = None
 
-    def on_test_begin(self, logs=None) -> None:
+    def on_test_begin(self, logs: Logs = None) -> None:
         # The dev split's evaluation resets all metrics before the epoch ends.
         self._table = self._read()
 
-    def on_epoch_end(self, epoch, logs=None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         table = self._read() if self._table is None else self._table
         if table is None:
             return
@@ -293,10 +295,10 @@ class _StepCounter(ResumableCallback):
         super().__init__()
         self._steps = 0
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {"steps": self._steps}
 
-    def set_state(self, state):
+    def set_state(self, state: dict[str, Any]) -> None:
         self._steps = state["steps"]
 
 
@@ -311,7 +313,7 @@ class StopAtStep(_StepCounter):
         super().__init__()
         self.max_steps = max_steps
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self._steps += 1
         if self._steps >= self.max_steps:
             self.model.stop_training = True
@@ -324,10 +326,10 @@ class StopOnNaN(_StepCounter):
         NotFiniteLossError: in the first step with such a loss.
     """
 
-    def on_epoch_begin(self, epoch, logs=None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self._epoch = epoch + 1
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         self._steps += 1
         loss = float((logs or {}).get("loss", 0.0))
         if not math.isfinite(loss):
@@ -343,11 +345,11 @@ class StopOnNaN(_StepCounter):
 class StartObjective(_StepCounter):
     """Lets an objective join at a step; its loss trains from there on.
 
-    CARL's memory bank is filled then.
+    This also fills CARL's memory bank.
 
     Args:
-        objective: `tfadv.objectives.objective.Objective` of the model, that
-            waits.
+        objective: `tfadv.objectives.objective.Objective` of the model; it
+            waits until then.
         batches: `tf.data.Dataset` with every training example once.
         start_step: int, the number of updates without the objective, counted
             over all epochs. Where an execution has several steps, it starts
@@ -372,13 +374,13 @@ class StartObjective(_StepCounter):
         self.batches = batches
         self.start_step = start_step
 
-    def on_train_batch_begin(self, batch, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._first = batch
         if self._steps >= self.start_step and not self.objective.active:
             end_bar()
             self.objective.start(self.model, self.batches)
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         # Several steps, where an execution has several.
         self._steps += batch - self._first + 1
 
@@ -386,8 +388,8 @@ class StartObjective(_StepCounter):
 class PeakMemory(keras.callbacks.Callback):
     """Logs once how much memory the updates take at their peak.
 
-    After the second update with all objectives: by then every kind of tensor
-    that training has, has been there.
+    It does so after the second update with all objectives. By then there has
+    been every kind of tensor that training needs.
 
     Args:
         batch_size: int, for the message.
@@ -398,7 +400,7 @@ class PeakMemory(keras.callbacks.Callback):
         self.batch_size = batch_size
         self._updates = 0
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if not all(objective.active for objective in self.model.objectives):
             return
         self._updates += 1
@@ -417,18 +419,18 @@ class PeakMemory(keras.callbacks.Callback):
 
 
 def end_bar() -> None:
-    """Ends the line of Keras' bar, so that what is logged is no part of it."""
+    """Ends the line of Keras' bar, so that logs begin on a new line."""
     if sys.stdout is not None and sys.stdout.isatty():
         sys.stdout.write("\n")
         sys.stdout.flush()
 
 
 def peak_memory() -> dict[str, int]:
-    """Measures the most memory that was in use at a time so far.
+    """Measures the peak of the memory in use so far.
 
     Returns:
-        dict of ints, in bytes: of each GPU by its name or, without GPUs, of
-        this `"process"`.
+        dict of bytes, an int for each GPU by its name or, without GPUs, one
+        for this `"process"`.
     """
     devices = tf.config.list_logical_devices("GPU")
     if devices:
@@ -450,14 +452,14 @@ def peak_memory() -> dict[str, int]:
 
 
 class StepTimer(ResumableCallback):
-    """Times the training steps alone, without those that trace.
+    """Times only those training steps that do not trace.
 
-    The first step traces the graph, and the first one with a new objective
-    does again.
+    The first step traces the graph, and so does the first one with a new
+    objective.
 
     Attributes:
-        seconds: float, in all timed steps.
-        steps: int, how many they are.
+        seconds: float, the time of all timed steps.
+        steps: int, the number of timed steps.
     """
 
     def __init__(self):
@@ -466,17 +468,17 @@ class StepTimer(ResumableCallback):
         self.steps = 0
         self._traced = None
 
-    def on_train_batch_begin(self, batch, logs=None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         if self._traced is self.model.train_function:
             self.seconds += time.perf_counter() - self._start
             self.steps += 1
         self._traced = self.model.train_function
 
-    def get_state(self):
+    def get_state(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "steps": self.steps}
 
-    def set_state(self, state) -> None:
+    def set_state(self, state: dict[str, Any]) -> None:
         self.seconds, self.steps = state["seconds"], state["steps"]

@@ -31,14 +31,14 @@ from tfadv.update import slices
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a run is going to do: how many updates, and what starts when.
+    """The plan of a run: how many updates, and when objectives join.
 
     Args:
         steps_per_epoch: int.
         total_steps: int, the updates of the whole run.
         warmup_steps: int, the updates over which the adversary grows.
-        starts: dict of ints: the updates before an objective joins, by its
-            name.
+        starts: dict, name of an objective to the number of updates before it
+            joins.
 
     Example:
 
@@ -58,7 +58,7 @@ class Plan:
 
         Args:
             settings: `Settings`.
-            num_examples: int, of the training set.
+            num_examples: int, the size of the training set.
 
         Returns:
             `Plan`.
@@ -88,7 +88,7 @@ def updates(
 
     Args:
         optimization: `OptimizationSettings`.
-        num_examples: int, of the training set.
+        num_examples: int, the size of the training set.
 
     Returns:
         Two ints.
@@ -120,7 +120,7 @@ def train(
         dataset: `tfadv.datasets.examples.TextDataset`.
         settings: `tfadv.Settings`.
         output_dir: path of the folder to write, see `tfadv.runs.run_folder`.
-        overwrite: bool, whether an earlier run in the folder is replaced.
+        overwrite: bool, whether to replace an earlier run in the folder.
         flags: string for `flags.cfg`; by default what the settings say.
 
     Returns:
@@ -346,8 +346,8 @@ def _as_the_chief(resumed, folder, chief_folder):
 
     Args:
         resumed: bool, whether this machine has a backup to go on from.
-        folder: path, of this machine's run.
-        chief_folder: path of the first machine's; `None` on that machine.
+        folder: path of this machine's run.
+        chief_folder: path of the first machine's run; `None` on that machine.
 
     Returns:
         bool, whether the first machine has a backup.
@@ -371,7 +371,7 @@ def _as_the_chief(resumed, folder, chief_folder):
 
 
 def _write_inputs(folder, dataset, checkpoint, tokenizer):
-    """Writes what a run has besides its flags before it trains."""
+    """Writes all files that a run has before it trains, except its flags."""
     shutil.copy(checkpoint.folder / CONFIG, _made(folder / run_folder.ENCODER))
     tokenizer.save(folder / run_folder.ENCODER)
     if dataset.ids:

@@ -1,4 +1,6 @@
-"""Adam in one operation a weight."""
+"""Adam in one operation per weight."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -8,8 +10,8 @@ import tensorflow as tf
 class Adam(keras.optimizers.Adam):
     """Keras' Adam, faster on the CPU.
 
-    Computes what `keras.optimizers.Adam` does, but reads and writes a weight
-    and its moments once an update rather than once for each of a dozen
+    It computes the same as `keras.optimizers.Adam`. But it reads and writes a
+    weight and its moments once per update, not once for each of a dozen
     operations.
 
     Args:
@@ -29,7 +31,7 @@ class Adam(keras.optimizers.Adam):
      - [Kingma and Ba 2015](https://arxiv.org/abs/1412.6980)
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.amsgrad:
             raise ValueError(
@@ -37,7 +39,12 @@ class Adam(keras.optimizers.Adam):
                 "Received: amsgrad=True"
             )
 
-    def update_step(self, gradient, variable, learning_rate) -> None:
+    def update_step(
+        self,
+        gradient: tf.Tensor | tf.IndexedSlices,
+        variable: tf.Variable,
+        learning_rate: tf.Tensor,
+    ) -> None:
         """Updates a weight and its moments by its gradient."""
         if isinstance(gradient, tf.IndexedSlices):
             # Keras leaves the rows that a batch has not looked up.

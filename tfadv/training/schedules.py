@@ -1,6 +1,9 @@
 """Learning rates over the course of a fine-tuning run."""
 
+from typing import Any
+
 import keras
+import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable(package="tfadv")
@@ -23,7 +26,7 @@ class LinearDecayWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
      - [Devlin et al. 2019](https://arxiv.org/abs/1810.04805), appendix A.2
     """
 
-    def __init__(self, peak, warmup_steps, total_steps):
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int):
         super().__init__()
         if not 0 <= warmup_steps < total_steps:
             raise ValueError(
@@ -35,7 +38,7 @@ class LinearDecayWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
         self.total_steps = total_steps
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         step = keras.ops.cast(step, "float32")
         # The optimizer counts from 0: its first step must not have rate zero.
         rise = (step + 1.0) / (self.warmup_steps + 1.0)
@@ -46,7 +49,7 @@ class LinearDecayWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
             keras.ops.minimum(rise, fall), 0.0, 1.0
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak": self.peak,
             "warmup_steps": self.warmup_steps,

@@ -1,13 +1,22 @@
 """The text classifier and its adversarial training step."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 import tensorflow as tf
 
 from tfadv import replicas
 from tfadv.adversaries.freelb import FreeLB
 from tfadv.errors import InputError
+from tfadv.objectives.objective import Objective
 from tfadv.update.pass_statistics import PassStatistics
-from tfadv.update.passes import Passes, unscale_for_replicas, without
+from tfadv.update.passes import (
+    AdversarialStep,
+    Passes,
+    unscale_for_replicas,
+    without,
+)
 from tfadv.update.slices import Slices
 
 # Keras' default way to reduce the losses of a batch.
@@ -24,15 +33,15 @@ class AdversarialClassifier(keras.Model):
     The classifier is an encoder, its pooled [CLS] representation, dropout and
     one dense layer. With an `adversary`, `fit` trains on perturbed word
     embeddings; `evaluate` and `predict` see clean ones. Everything else is
-    any Keras model: `compile`, callbacks, metrics, `save_weights`.
+    as in any Keras model: `compile`, callbacks, metrics, `save_weights`.
 
     With an adversary, training reports the loss averaged over its passes and
     the compiled metrics on the last pass, that is, on the strongest adversary:
     `accuracy` is called `adversarial_accuracy` there. Where the first pass is
-    at the clean embeddings, `clean_accuracy` is what it saw. `delta_norm` is
+    at the clean embeddings, `clean_accuracy` is its accuracy. `delta_norm` is
     the mean L2 norm of the last perturbation. With `objectives`,
-    `loss` is the sum that is trained on, and its terms come besides:
-    `classification_loss` and, by its name, each objective's, not yet weighted.
+    `loss` is the sum that is trained on. Its terms are reported as well:
+    `classification_loss` and, by its name, each objective's unweighted loss.
 
     Built and compiled in the scope of a `tf.distribute` strategy, it trains
     on several devices as on one: a batch need not split evenly, and losses,
@@ -52,13 +61,13 @@ class AdversarialClassifier(keras.Model):
         objectives: list of `tfadv.Objective`: auxiliary losses on the
             adversarial examples.
         dropout: float. Dropout probability before the dense layer.
-        accumulation_steps: int. In how many slices, one after another, the
-            gradients of a batch are computed.
+        accumulation_steps: int. The number of slices, one after another, in
+            which the gradients of a batch are computed.
         **kwargs: passed to `keras.Model`, like `name`.
 
     Raises:
-        InputError: a value is out of its range, or the objectives have no
-            adversary or equal names.
+        InputError: a value is out of its range, or there are objectives
+            without an adversary or with equal names.
 
     Call arguments:
         inputs: dict of int32 tensors of shape `[batch, tokens]`: `token_ids`,
@@ -92,14 +101,14 @@ class AdversarialClassifier(keras.Model):
 
     def __init__(
         self,
-        encoder,
+        encoder: keras.layers.Layer,
         num_classes: int,
         adversary: FreeLB | None = None,
-        objectives=(),
+        objectives: Sequence[Objective] = (),
         *,
         dropout: float = 0.1,
         accumulation_steps: int = 1,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if num_classes < 2:
@@ -166,16 +175,20 @@ class AdversarialClassifier(keras.Model):
             )
         self.built = True
 
-    def classify(self, outputs, training=False):
+    def classify(
+        self, outputs: dict[str, tf.Tensor], training: bool = False
+    ) -> tf.Tensor:
         """Turns the encoder's outputs into logits, `[batch, num_classes]`."""
         pooled = self.head_dropout(outputs["pooled_output"], training=training)
         return self.head(pooled)
 
-    def call(self, inputs, training=False):
+    def call(
+        self, inputs: dict[str, tf.Tensor], training: bool = False
+    ) -> tf.Tensor:
         outputs = self.encoder(inputs, training=training, pooled_only=True)
         return self.classify(outputs, training)
 
-    def train_step(self, data):
+    def train_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Trains on one batch: n passes, one update of the parameters."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         share, x, y, sample_weight = self._share(x, y, sample_weight)
@@ -207,7 +220,7 @@ class AdversarialClassifier(keras.Model):
             results |= self._update_objectives(x, weights, share, step)
         return replicas.for_keras(results)
 
-    def test_step(self, data):
+    def test_step(self, data: tuple) -> dict[str, tf.Tensor]:
         """Evaluates one batch, on clean embeddings."""
         if replicas.count() == 1:
             return super().test_step(data)
@@ -226,7 +239,7 @@ class AdversarialClassifier(keras.Model):
         )
 
     def _share(self, x, y, sample_weight):
-        """Fills up this replica's share of a batch; returns it all."""
+        """Fills up this replica's share of a batch, and returns both."""
         reduction = getattr(self.loss, "reduction", MEAN)
         several = replicas.count() > 1 or self.accumulation_steps > 1
         if several and reduction != MEAN:
@@ -278,13 +291,18 @@ class AdversarialClassifier(keras.Model):
                     )
         return results
 
-    def plain_gradients(self, x, y, sample_weight=None):
+    def plain_gradients(
+        self,
+        x: dict[str, tf.Tensor],
+        y: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+    ) -> tuple[list[tuple[tf.Tensor, keras.Variable]], tf.Tensor, tf.Tensor]:
         """Computes the parameter gradients without an adversary.
 
-        Gradients are dense: the one of the word embeddings comes as a list of
-        rows in which a token of the batch that occurs twice has two, and of
-        such a list Keras takes wrong norms (for clipping) and wrong second
-        moments.
+        Gradients are dense. TensorFlow gives that of the word embeddings as a
+        list of rows, with two rows for a token that occurs twice in the batch.
+        From such a list Keras computes wrong norms (for clipping) and wrong
+        second moments.
 
         Args:
             x: dict, as in `call`.
@@ -309,7 +327,13 @@ class AdversarialClassifier(keras.Model):
         pairs = list(zip(gradients, weights, strict=True))
         return pairs, y_pred, unscale_for_replicas(loss)
 
-    def adversarial_gradients(self, x, y, sample_weight=None, share=None):
+    def adversarial_gradients(
+        self,
+        x: dict[str, tf.Tensor],
+        y: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+        share: replicas.Share | None = None,
+    ) -> AdversarialStep:
         """Computes the gradients of one update: n passes and the objectives.
 
         Args:
@@ -326,7 +350,13 @@ class AdversarialClassifier(keras.Model):
             return Slices(self, x, y, sample_weight, share).gradients()
         return Passes(self, x, y, sample_weight, share).gradients()
 
-    def represent(self, x, y, share=None, pooled_only=False):
+    def represent(
+        self,
+        x: dict[str, tf.Tensor],
+        y: tf.Tensor,
+        share: replicas.Share | None = None,
+        pooled_only: bool = False,
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Encodes a batch clean and under the adversary of training.
 
         Args:
@@ -340,11 +370,13 @@ class AdversarialClassifier(keras.Model):
             Two dicts, as objectives take them: the encoder's outputs and
             `"logits"`, on the clean and on the last adversary's embeddings.
         """
-        kind = Slices if self.accumulation_steps > 1 else Passes
-        passes = kind(self, x, y, share=share)
+        if self.accumulation_steps > 1:
+            slices = Slices(self, x, y, share=share)
+            return slices.outputs_without_gradients(pooled_only)
+        passes = Passes(self, x, y, share=share)
         return passes.outputs_without_gradients(pooled_only)
 
-    def load_weights(self, *args, **kwargs) -> None:
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
         """Loads weights, and what objectives remember, as Keras does."""
         super().load_weights(*args, **kwargs)
         if self.objectives and self.train_function is not None:
@@ -352,10 +384,10 @@ class AdversarialClassifier(keras.Model):
             self.make_train_function(force=True)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Builds what Keras builds, from the first replica's batch alone.
+        """Builds what Keras builds, but only from the first replica's batch.
 
         Keras averages the replicas' batches to learn their shapes. This fails
-        where a batch does not split evenly, and on several machines always.
+        where a batch does not split evenly, and always on several machines.
 
         Reference:
          - [Keras issue 20585](https://github.com/keras-team/keras/issues/20585)
@@ -370,12 +402,12 @@ class AdversarialClassifier(keras.Model):
             iterator = None
         super()._maybe_symbolic_build(iterator, data_batch)
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
         """Returns the metrics' values, without the table of the passes.
 
         That table has no place in a progress bar; read `pass_statistics`, as
         `tfadv.training.callbacks.PassSummaries` does. The objectives' losses
-        exist in training alone: the training step adds them.
+        exist only in training: the training step adds them.
         """
         results = super().get_metrics_result()
         for name in [
@@ -385,14 +417,14 @@ class AdversarialClassifier(keras.Model):
             results.pop(name, None)
         return results
 
-    def seed_states(self):
+    def seed_states(self) -> list[keras.Variable]:
         """Returns the states of the dropout layers' random generators."""
         layers = [self.encoder, self.head_dropout]
         variables = [v for layer in layers for v in layer.variables]
         weights = [w for layer in layers for w in layer.weights]
         return without(variables, weights)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         config.update(
             {
@@ -411,7 +443,7 @@ class AdversarialClassifier(keras.Model):
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         for key in ("encoder", "adversary", "objectives"):
             config[key] = keras.saving.deserialize_keras_object(config[key])

@@ -1,4 +1,6 @@
-"""What each of the adversary's passes over a batch sees, as numbers."""
+"""Numbers of what each of the adversary's passes over a batch sees."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -30,25 +32,33 @@ class PassStatistics(keras.metrics.Metric):
     NAME = "pass_statistics"
     COLUMNS = ("loss", "accuracy", "delta_norm")
 
-    def __init__(self, steps, **kwargs):
+    def __init__(self, steps: int, **kwargs: Any):
         super().__init__(name=self.NAME, **kwargs)
         self.total = self.add_variable(
             [steps, len(self.COLUMNS)], "zeros", name="total"
         )
         self.count = self.add_variable([], "zeros", name="count")
 
-    def update_state(self, values, sample_weight=1.0) -> None:
+    def update_state(
+        self, values: tf.Tensor, sample_weight: tf.Tensor | float = 1.0
+    ) -> None:
         weight = tf.cast(sample_weight, self.dtype)
         self.total.assign_add(tf.cast(values, self.dtype) * weight)
         self.count.assign_add(weight)
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         return tf.math.divide_no_nan(
             tf.convert_to_tensor(self.total), tf.convert_to_tensor(self.count)
         )
 
 
-def row(loss, y, logits, delta, weights=None):
+def row(
+    loss: tf.Tensor,
+    y: tf.Tensor,
+    logits: tf.Tensor,
+    delta: tf.Tensor,
+    weights: tf.Tensor | None = None,
+) -> tf.Tensor:
     """Computes one pass's statistics.
 
     Args:
@@ -56,8 +66,8 @@ def row(loss, y, logits, delta, weights=None):
         y: labels of the batch, as numbers or one-hot.
         logits: tensor of shape `[batch, classes]`.
         delta: float32 tensor of shape `[batch, tokens, embedding]`.
-        weights: tensor of shape `[batch]`, of the examples in the means; `None`
-            for equal ones.
+        weights: tensor of shape `[batch]`, the examples' weights in the means;
+            `None` for equal ones.
 
     Returns:
         float32 tensor of shape `[3]`, by `PassStatistics.COLUMNS`.

@@ -2,10 +2,14 @@
 
 import functools
 import typing
+from collections.abc import Iterable
 
+import keras
 import tensorflow as tf
 
 from tfadv import replicas
+from tfadv.adversaries.freelb import FreeLB
+from tfadv.objectives.objective import Objective
 from tfadv.update.pass_statistics import PassStatistics, row
 
 
@@ -15,24 +19,31 @@ class AdversarialStep(typing.NamedTuple):
     Args:
         gradients: list of `(gradient, weight)`, all dense, in the order of
             the classifier's `trainable_weights`.
-        logits: the last pass's, `[batch, classes]`.
-        loss: scalar, what is trained on: the mean classification loss of the
-            passes, and the objectives' weighted losses.
-        statistics: float32 of shape `[steps, 3]`, the columns those of
+        logits: those of the last pass, `[batch, classes]`.
+        loss: scalar, the sum that is trained on: the mean classification loss
+            of the passes, and the objectives' weighted losses.
+        statistics: float32 of shape `[steps, 3]`, with the columns of
             `PassStatistics`.
         objective_losses: dict of scalars, by the objectives' names.
-        clean: dict of the clean outputs, or `None` where none were needed.
+        clean: dict of the clean outputs, or `None` where they were not needed.
         adversarial: dict of the last pass's outputs, or `None` where there
             are no objectives.
     """
 
-    gradients: list
+    gradients: list[tuple[tf.Tensor, keras.Variable]]
     logits: tf.Tensor
     loss: tf.Tensor
     statistics: tf.Tensor
-    objective_losses: dict
-    clean: dict | None
-    adversarial: dict | None
+    objective_losses: dict[str, tf.Tensor]
+    clean: dict[str, tf.Tensor] | None
+    adversarial: dict[str, tf.Tensor] | None
+
+
+class Weighted(typing.Protocol):
+    """A share or a slice of a batch, which weighs its examples."""
+
+    def weights(self) -> tf.Tensor | None:
+        """Returns the weights, `[batch]`; `None` for equal ones."""
 
 
 class Passes:
@@ -42,12 +53,12 @@ class Passes:
     plus delta.
 
     The classification loss of every pass counts 1 / n. The objectives' losses
-    are those of the last pass and count whole; delta ascends along the
-    classification loss alone. The dropout masks are the same in all passes.
+    are those of the last pass and count whole. Delta ascends only along the
+    classification loss. The dropout masks are the same in all passes.
 
     The word embeddings are looked up once. The gradient with respect to delta
-    is theirs as well: it serves the ascent, and its sum over the passes goes
-    back through the lookup at the end.
+    is also theirs: it serves the ascent, and its sum over the passes goes back
+    through the lookup at the end.
 
     Args:
         classifier: `tfadv.AdversarialClassifier` with an adversary.
@@ -56,7 +67,8 @@ class Passes:
         sample_weight: tensor of shape `[batch]`, or `None`.
         share: `tfadv.replicas.Share`, where this batch is one replica's share
             of a larger one; or a slice, which has the same `weights`.
-        start: the first pass's delta; `None` for `initial_delta`'s.
+        start: tensor, the first pass's delta; `None` for the result of
+            `initial_delta`.
 
     Reference:
      - [Zhu et al. 2020](https://arxiv.org/abs/1909.11764), Algorithm 1
@@ -64,7 +76,13 @@ class Passes:
     """
 
     def __init__(
-        self, classifier, x, y, sample_weight=None, share=None, start=None
+        self,
+        classifier: keras.Model,
+        x: dict[str, tf.Tensor],
+        y: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+        share: Weighted | None = None,
+        start: tf.Tensor | None = None,
     ):
         self._classifier = classifier
         self._adversary = classifier.adversary.at(
@@ -86,7 +104,7 @@ class Passes:
             (state, tf.identity(state)) for state in classifier.seed_states()
         ]
 
-    def gradients(self):
+    def gradients(self) -> AdversarialStep:
         """Runs all passes.
 
         Returns:
@@ -112,7 +130,9 @@ class Passes:
         pairs = self._paired(totals)
         return AdversarialStep(pairs, logits, loss, statistics, {}, None, None)
 
-    def outputs_without_gradients(self, pooled_only=False):
+    def outputs_without_gradients(
+        self, pooled_only: bool = False
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """Runs all passes without any gradient for the parameters.
 
         Args:
@@ -207,8 +227,8 @@ class Passes:
             tape.watch(delta)
             outputs, loss = self._forward(delta)
             scaled = self._scaled(loss / self._adversary.steps)
-        # Some weights may be the objectives' alone, so that they have no part
-        # in this loss; TensorFlow's own zeros fail on Keras' variables.
+        # Some weights may belong only to the objectives and have no part in
+        # this loss; TensorFlow's own zeros fail on Keras' variables.
         gradients = tape.gradient(scaled, [delta, *self._weights])
         if gradients[0] is None:
             gradients[0] = tf.zeros_like(delta)
@@ -334,14 +354,14 @@ class Passes:
 class _CleanPass:
     """The pass over the clean embeddings, whose gradients wait for the end.
 
-    What the objectives add to its outputs' gradients is known only then: one
+    The objectives' part in its outputs' gradients is known only then. One
     backward pass takes all.
 
     Args:
         forward: callable of delta that returns outputs and loss.
         embeddings: the clean embeddings.
-        counts: bool, whether this is one of the adversary's passes, whose
-            loss counts.
+        counts: bool, whether this is one of the adversary's passes, so that
+            its loss counts.
     """
 
     def __init__(self, forward, embeddings, counts):
@@ -378,15 +398,20 @@ class _CleanPass:
         )
 
 
-def read_pooled_only(objectives) -> bool:
+def read_pooled_only(objectives: Iterable[Objective]) -> bool:
     """Tells whether no objective needs the tokens' representations."""
     return not any(objective.needs_sequence for objective in objectives)
 
 
-def initial_delta(classifier, adversary, padding_mask, share):
-    """Returns the delta that an update begins with.
+def initial_delta(
+    classifier: keras.Model,
+    adversary: FreeLB,
+    padding_mask: tf.Tensor,
+    share: replicas.Share,
+) -> tf.Tensor:
+    """Returns the delta with which an update begins.
 
-    A random start is drawn for the whole batch, as one replica would.
+    A random start is drawn for the whole batch, as on one replica.
 
     Args:
         classifier: `tfadv.AdversarialClassifier`.
@@ -406,13 +431,15 @@ def initial_delta(classifier, adversary, padding_mask, share):
     return share.own_rows(delta) if drawn else delta
 
 
-def without(variables, others):
+def without(
+    variables: Iterable[keras.Variable], others: Iterable[keras.Variable]
+) -> list[keras.Variable]:
     """Drops variables by identity: Keras variables compare by value."""
     left_out = {id(variable) for variable in others}
     return [v for v in variables if id(v) not in left_out]
 
 
-def unscale_for_replicas(loss):
+def unscale_for_replicas(loss: tf.Tensor) -> tf.Tensor:
     """Undoes the division by the number of replicas inside a Keras loss."""
     return tf.cast(loss, tf.float32) * float(replicas.count())
 

@@ -1,11 +1,14 @@
 """The update of a batch in slices: the memory of one, the result of all."""
 
 import typing
+from collections.abc import Iterable
 
+import keras
 import tensorflow as tf
 
 from tfadv import replicas
 from tfadv.errors import InputError
+from tfadv.objectives.objective import Objective
 from tfadv.update.pass_statistics import PassStatistics
 from tfadv.update.passes import (
     AdversarialStep,
@@ -20,12 +23,12 @@ class Slices:
     """One batch, cut into slices that are read one after another.
 
     There are as many slices as the classifier has accumulation steps, but
-    never more than examples; they differ by one example at most. Weights turn
-    the mean over a slice into its part of the mean over the batch, so that
-    losses and gradients of the slices add up to the batch's.
+    never more than examples. Their sizes differ by one example at most.
+    Weights turn the mean over a slice into its part of the mean over the
+    batch, so that losses and gradients of the slices add up to the batch's.
 
-    What is drawn for a whole batch is drawn once: the adversary's random start
-    and the objectives' negatives. Dropout masks differ from slice to slice.
+    The adversary's random start and the objectives' negatives are drawn once,
+    for the whole batch. Dropout masks differ from slice to slice.
 
     Args:
         classifier: `tfadv.AdversarialClassifier`.
@@ -36,7 +39,7 @@ class Slices:
             of a larger one.
 
     Raises:
-        InputError: there are several replicas, and an objective that exchanges
+        InputError: there are several replicas, and an objective exchanges
             something between them in its loss.
 
     Example:
@@ -47,7 +50,14 @@ class Slices:
     ```
     """
 
-    def __init__(self, classifier, x, y, sample_weight=None, share=None):
+    def __init__(
+        self,
+        classifier: keras.Model,
+        x: dict[str, tf.Tensor],
+        y: tf.Tensor,
+        sample_weight: tf.Tensor | None = None,
+        share: replicas.Share | None = None,
+    ):
         self._classifier = classifier
         self._x = x
         self._y = y
@@ -57,7 +67,7 @@ class Slices:
         self._count = tf.minimum(classifier.accumulation_steps, self._rows)
         self._objectives = [o for o in classifier.objectives if o.active]
         check_replicas(self._objectives)
-        # Of the draws that are a batch's, and of the dropout masks.
+        # The states of a batch's draws, and of the dropout masks.
         self._draws = [
             (state, tf.identity(state))
             for objective in classifier.objectives
@@ -75,8 +85,10 @@ class Slices:
                 self._share,
             )
 
-    def plain_gradients(self):
-        """Computes what `AdversarialClassifier.plain_gradients` does."""
+    def plain_gradients(
+        self,
+    ) -> tuple[list[tuple[tf.Tensor, keras.Variable]], tf.Tensor, tf.Tensor]:
+        """Computes the same as `AdversarialClassifier.plain_gradients`."""
 
         def one_slice(part):
             pairs, logits, loss = self._classifier.plain_gradients(
@@ -91,8 +103,8 @@ class Slices:
         )
         return self._paired(gradients), outputs["logits"], loss
 
-    def gradients(self):
-        """Computes what `tfadv.update.passes.Passes.gradients` does."""
+    def gradients(self) -> AdversarialStep:
+        """Computes the same as `tfadv.update.passes.Passes.gradients`."""
         self._calibrate()
         statistics = [
             self._classifier.adversary.steps,
@@ -144,8 +156,10 @@ class Slices:
             adversarial if self._objectives else None,
         )
 
-    def outputs_without_gradients(self, pooled_only=False):
-        """Computes what `Passes.outputs_without_gradients` does."""
+    def outputs_without_gradients(
+        self, pooled_only: bool = False
+    ) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+        """Computes the same as `Passes.outputs_without_gradients`."""
 
         def one_slice(part):
             return (), part.passes().outputs_without_gradients(pooled_only)
@@ -157,7 +171,7 @@ class Slices:
     def _calibrate(self):
         """Lets objectives see the whole batch, where they need it first.
 
-        A slice's loss takes what all slices' representations determine: such a
+        Some losses of a slice need the representations of all slices. Such a
         batch is read twice.
         """
         needed = {
@@ -187,13 +201,13 @@ class Slices:
         """Reads all slices in one graph loop, whose size does not grow.
 
         Args:
-            one_slice: callable of a `_Slice` that returns what is summed up
-                and what is collected.
+            one_slice: callable of a `_Slice` that returns a structure to sum up
+                and a structure to collect.
             sums: structure of zeros.
             specs: structure of `tf.TensorSpec`, of tensors `[slice, ...]`.
 
         Returns:
-            The structure of sums, and the one of tensors `[batch, ...]`.
+            The structure of sums, and that of tensors `[batch, ...]`.
         """
         arrays = tf.nest.map_structure(
             lambda spec: tf.TensorArray(
@@ -280,16 +294,16 @@ class Slices:
 
 
 class _Slice(typing.NamedTuple):
-    """What `Passes` takes of one slice, and as its share the slice itself."""
+    """The arguments of `Passes` for one slice, which is its own share."""
 
-    classifier: typing.Any
-    x: dict
+    classifier: keras.Model
+    x: dict[str, tf.Tensor]
     y: tf.Tensor
     sample_weight: tf.Tensor
     counted: tf.Tensor
     start: tf.Tensor | None
 
-    def passes(self):
+    def passes(self) -> Passes:
         return Passes(
             self.classifier,
             self.x,
@@ -299,12 +313,12 @@ class _Slice(typing.NamedTuple):
             self.start,
         )
 
-    def weights(self):
+    def weights(self) -> tf.Tensor:
         """Weighs the slice's examples, as `tfadv.replicas.Share` does."""
         return self.counted
 
 
-def check_replicas(objectives) -> None:
+def check_replicas(objectives: Iterable[Objective]) -> None:
     """Refuses objectives that exchange something between replicas.
 
     Replicas cannot exchange anything in the loop over the slices.
@@ -313,7 +327,7 @@ def check_replicas(objectives) -> None:
         objectives: list of `tfadv.Objective`.
 
     Raises:
-        InputError: there are several replicas, and there is such an objective.
+        InputError: there are several replicas and such an objective.
     """
     if replicas.count() == 1:
         return
