@@ -677,6 +677,7 @@ def test_losses_come_with_the_start_and_add_up(tiny_encoder, batches):
     classifier = make(tiny_encoder(), objectives)
     names = {
         "loss",
+        "clean_accuracy",
         "delta_norm",
         "classification_loss",
         "reconstruction_loss",
@@ -857,9 +858,9 @@ def test_a_bank_of_another_size_does_not_load(tiny_encoder, tmp_path):
     classifier.save_weights(path)
     other = ContrastiveObjective(np.arange(18) % 2, num_negatives=None)
     found = AdversarialClassifier(tiny_encoder(), 2, FreeLB(), [other])
-    with pytest.raises(InputError) as error:
+    # Keras collects what its layers refuse, in an error of its own.
+    with pytest.raises(ValueError, match="a saved memory bank of shape"):
         found.load_weights(path)
-    assert error.value.code == "bank-of-another-shape"
     assert not other.active
 
 
