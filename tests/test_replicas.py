@@ -134,7 +134,7 @@ def test_one_device_has_no_bank_to_share(tmp_path):
         CUDA_VISIBLE_DEVICES="-1",
     )
     assert called.returncode == 2
-    assert called.stderr.startswith("error: --bank_sharding: there is one")
+    assert called.stderr.startswith("error[one-replica]: --bank_sharding: ")
     assert called.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -265,8 +265,8 @@ def test_a_worker_that_was_ended_rejoins(ports, tmp_path, which, sent, code):
     with run_workers(ports, tmp_path, *arguments) as (workers, ends):
         found = ends()
     assert [worker.exitcode for worker in workers] == [0, 0], found
-    for stdout, _ in found:
-        assert "resuming at update" in stdout
+    for _, stderr in found:
+        assert "resuming at update" in stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["steps"] == 144
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -281,6 +281,6 @@ def test_a_wrong_tf_config_is_refused(config, tmp_path):
     tiny_run.write_all(tmp_path)
     called = binaries.call(*train_arguments(tmp_path), TF_CONFIG=config)
     assert called.returncode == 2
-    assert called.stderr.startswith("error: --strategy=multi_worker")
+    assert called.stderr.startswith("error[wrong-tf-config]: --strategy=multi")
     assert called.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
