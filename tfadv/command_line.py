@@ -95,8 +95,7 @@ def _define_plugin(values, **options):
     flags.DEFINE_multi_string(
         "plugin",
         [],
-        "A module, or a .py file, that registers objectives and methods; may "
-        "be repeated.",
+        "A module, or a .py file, that registers objectives and methods.",
         values,
         **options,
     )

@@ -1,5 +1,6 @@
 """Modules from outside the package that register objectives and methods."""
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -16,7 +17,8 @@ def load(name: str) -> None:
         name: string, a module's name, or the path of a `.py` file.
 
     Raises:
-        InputError: with code `"no-such-plugin"`: there is none.
+        InputError: with code `"no-such-plugin"` where there is none, or
+            `"bad-plugin"` where it raises an error while it is imported.
 
     Example:
 
@@ -30,14 +32,21 @@ def load(name: str) -> None:
             _load_file(pathlib.Path(os.path.abspath(name)))
         else:
             importlib.import_module(name)
-    except (FileNotFoundError, ModuleNotFoundError, ValueError) as error:
-        # What the module itself lacks is not for the user to correct here.
-        missing = getattr(error, "name", None) or name
-        if name.endswith(".py"):
-            if os.path.exists(name):
-                raise
-        elif name != missing and not name.startswith(f"{missing}."):
-            raise
+    except InputError:
+        raise
+    except Exception as error:
+        exists = os.path.exists(name)
+        if not name.endswith(".py"):
+            with contextlib.suppress(ImportError, ValueError):
+                exists = importlib.util.find_spec(name) is not None
+        if exists:
+            raise InputError(
+                "bad-plugin",
+                f"importing it raises {type(error).__name__}: {error}",
+                "mend the module",
+                argument="plugin",
+                value=name,
+            ) from error
         raise InputError(
             "no-such-plugin",
             "expected a module that can be imported, or a .py file; found "

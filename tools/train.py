@@ -34,7 +34,7 @@ def main(data: DataSettings, settings: Settings, output: Output) -> None:
     alone = settings.optimization.strategy != "multi_worker"
     if alone:
         run_folder.check_output(folder, overwrite)
-    dataset = loading.load(data)
+    dataset = loading.load_data(data)
     if alone:
         identity = record.identity(settings, dataset)
         run_folder.check_output(folder, overwrite, identity)

@@ -45,7 +45,7 @@ def main(
 
     check_method(settings)
     role = search_folder.role()
-    dataset = loading.load(data)
+    dataset = loading.load_data(data)
     if role != "worker":
         search_folder.check_output(
             output.output_dir,

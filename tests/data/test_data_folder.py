@@ -34,7 +34,7 @@ def refused(**settings):
 
 
 def load(**settings):
-    return loading.load(DataSettings(**settings))
+    return loading.load_data(DataSettings(**settings))
 
 
 def write(path, rows, columns=("text", "label")):

@@ -29,31 +29,31 @@ def code_of(function, *arguments):
 
 
 def test_film_reviews_are_the_default():
-    dataset = loading.load()
+    dataset = loading.load_data()
     assert dataset.name == "movie_reviews"
     assert dataset.source == DataSettings(dataset="movie_reviews")
-    assert loading.load(dataset.source).train.texts == dataset.train.texts
+    assert loading.load_data(dataset.source).train.texts == dataset.train.texts
 
 
 def test_what_is_recorded_leads_to_the_same_texts_from_anywhere(
     folder, tmp_path_factory, monkeypatch
 ):
-    dataset = loading.load(DataSettings(train_file="train.csv"))
+    dataset = loading.load_data(DataSettings(train_file="train.csv"))
     assert dataset.source == DataSettings(train_file=f"{folder}/train.csv")
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     source = DataSettings.from_dict(dataset.source.to_dict())
-    assert loading.load(source).train.texts == dataset.train.texts
+    assert loading.load_data(source).train.texts == dataset.train.texts
 
 
 def test_a_shortened_training_set_is_the_same_each_time(folder):
     settings = DataSettings(train_file="train.csv", max_train_examples=7)
-    dataset, again = loading.load(settings), loading.load(settings)
+    dataset, again = loading.load_data(settings), loading.load_data(settings)
     assert len(dataset.train) == 7
     assert dataset.train.texts == again.train.texts
-    whole = loading.load(DataSettings(train_file="train.csv")).train.texts
+    whole = loading.load_data(DataSettings(train_file="train.csv")).train.texts
     assert set(dataset.train.texts) <= set(whole)
     more = DataSettings(train_file="train.csv", max_train_examples=10**6)
-    assert loading.load(more).train.texts == whole
+    assert loading.load_data(more).train.texts == whole
 
 
 def test_adversaries_come_after_the_training_texts(folder):
@@ -62,7 +62,7 @@ def test_adversaries_come_after_the_training_texts(folder):
     settings = DataSettings(
         train_file="train.csv", max_train_examples=7, augment_file=path
     )
-    train = loading.load(settings).train
+    train = loading.load_data(settings).train
     assert len(train) == 8
     assert train.texts[-1] == "a dull plot"
     assert train.labels[-1] == 0
@@ -136,7 +136,7 @@ def test_splits_that_there_are_not(folder):
     only_test = DataSettings(test_file="test.csv")
     load = loading.load_split
     assert code_of(load, only_test, "dev", names) == "no-file-of-split"
-    assert code_of(loading.load, only_test) == "no-train-file"
+    assert code_of(loading.load_data, only_test) == "no-train-file"
     (folder / "dev.csv").unlink()
     in_folder = DataSettings(data_dir=".")
     assert code_of(load, in_folder, "dev", names) == "no-such-split"

@@ -42,7 +42,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("predict")
     tiny_run.write_all(folder)
     loop.train(
-        loading.load(
+        loading.load_data(
             DataSettings(
                 **{
                     f"{split}_file": folder / f"{split}.csv"

@@ -269,7 +269,7 @@ def test_written_lines_can_be_trained_on(lines, tmp_path):
         train_file=str(train_file),
         augment_file=str(tmp_path / run_folder.ADVERSARIES),
     )
-    augmented = loading.load(settings).train
+    augmented = loading.load_data(settings).train
     original = tiny_run.dataset().train
     assert augmented.texts == original.texts + column(lines, "reconstruction")
     np.testing.assert_array_equal(

@@ -55,7 +55,7 @@ REPORTED = [
     ("report", "{d}/run_of_newer_format", "bad-record"),
     ("report", "{d}/run_with_latin_record", "bad-record"),
     ("report", "{d}/run_of_unknown_method", "unknown-method", ""),
-    ("report", "{d}/run_without_results", "no-such-file", ""),
+    ("report", "{d}/run_without_results", "not-whole"),
     ("report", "{d}/attacked_of_odd_results", "odd-form", ""),
     ("report", "{d}/attacked_of_odd_robustness", "odd-form", ""),
     ("report", "{d}/attacked_without_a_norm", "odd-form", ""),

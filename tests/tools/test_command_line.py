@@ -240,8 +240,8 @@ def test_attack_measures_and_writes_what_its_flags_say(run, data):
     flips = (attacked / "hotflip.jsonl").read_text().splitlines()
     assert len(flips) == 10
     assert (attacked / "representations.npz").exists()
-    assert "| PGD, epsilon 3 |" in called.stdout
-    assert "| HotFlip, 1 words |" in called.stdout
+    assert "| PGD, epsilon 3 " in called.stdout
+    assert "| HotFlip, 1 words " in called.stdout
 
 
 def test_rar_measures_its_loss_and_records_its_settings(rar_run):

@@ -62,7 +62,9 @@ def tokenize(
     Example:
 
     ```python
-    dataset = tfadv.datasets.catalogue.load("movie_reviews")
+    from tfadv.datasets import catalogue
+
+    dataset = catalogue.load("movie_reviews")
     tokenizer = tfadv.Tokenizer.from_pretrained("all-minilm-l6-v2", 64)
     train = tokenize(dataset.train, tokenizer)
     ```

@@ -12,7 +12,7 @@ from tfadv.datasets.examples import Examples, TextDataset
 from tfadv.errors import InputError
 
 
-def load(settings: DataSettings | None = None) -> TextDataset:
+def load_data(settings: DataSettings | None = None) -> TextDataset:
     """Loads a dataset to train on, added adversaries included.
 
     Args:

@@ -57,7 +57,9 @@ class DataSettings(Group):
         None, "The file on which the best epoch is chosen."
     )
     test_file: str | None = field(
-        None, "The file on which that epoch's weights are tested."
+        None,
+        "The test file: the best epoch's weights are tested on it. In other "
+        "binaries, the file to read instead of the run's.",
     )
     text_column: str | None = field(
         None,

@@ -25,7 +25,7 @@ def load(name: str, split_ids_file: str | None = None) -> TextDataset:
     Example:
 
     ```python
-    from tfadv.data import catalogue
+    from tfadv.datasets import catalogue
 
     dataset = catalogue.load("movie_reviews")
     print(dataset.train.texts[0])

@@ -56,7 +56,7 @@ def load() -> TextDataset:
     Example:
 
     ```python
-    from tfadv.data import movie_reviews
+    from tfadv.datasets import movie_reviews
 
     dataset = movie_reviews.load()
     print(len(dataset.train), dataset.label_names)

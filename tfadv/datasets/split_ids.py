@@ -27,7 +27,7 @@ def describe(dataset: TextDataset) -> dict:
     Example:
 
     ```python
-    from tfadv.data import catalogue, split_ids
+    from tfadv.datasets import catalogue, split_ids
 
     content = split_ids.describe(catalogue.load("ag_news"))
     print(content["splits"]["dev"][0])  # such as train/4711
@@ -62,7 +62,7 @@ def read(path: str, dataset_name: str) -> dict:
     Example:
 
     ```python
-    from tfadv.data import split_ids
+    from tfadv.datasets import split_ids
 
     content = split_ids.read("runs/freelb/split_ids.json", "ag_news")
     ```

@@ -138,7 +138,7 @@ def load(name: str, split_ids_file: str | None = None) -> TextDataset:
     Example:
 
     ```python
-    from tfadv.data import tfds_datasets
+    from tfadv.datasets import tfds_datasets
 
     dataset = tfds_datasets.load("ag_news")
     print(dataset.label_names[dataset.train.labels[0]])

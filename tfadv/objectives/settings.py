@@ -134,7 +134,8 @@ class ContrastiveSettings(ObjectiveSettings):
     )
     start_epoch: float = field(
         1.0,
-        "The same in epochs, or parts of one.",
+        "Epochs, or parts of one, before the memory bank is filled and CARL's "
+        "loss joins; `contrastive_start_step` replaces it.",
         flag="contrastive_start_epoch",
         low=0,
     )

@@ -172,6 +172,7 @@ def read(folder: str | pathlib.Path) -> ReportedRun:
     """
     folder = pathlib.Path(folder)
     record = run_folder.read_record(folder)
+    run_folder.check_whole(folder, weights=False)
     results = _read(folder / run_folder.RESULTS, _RESULTS, "tools.train")
     metrics = files.read_json_lines(folder / run_folder.METRICS)
     updates = files.read_json_lines(folder / run_folder.UPDATES, [])

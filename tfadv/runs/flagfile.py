@@ -4,13 +4,18 @@ from tfadv import fields
 from tfadv.fields import Group
 from tfadv.runs.settings import Settings
 
+# The name of no file, which says why there is none.
+_NO_DATA = "--train_file=the_texts_were_given_in_Python"
+
 
 def text(settings: Settings, data: Group | None = None) -> str:
     """Writes a flagfile that `--flagfile` takes.
 
     Args:
         settings: `Settings`.
-        data: `DataSettings`; `None` leaves its flags out.
+        data: `DataSettings`; `None` where the texts were given in Python, for
+            which there is no flag: the flagfile is refused then until another
+            `--train_file` follows it.
 
     Returns:
         string, a line per flag, in the order of their names.
@@ -24,7 +29,7 @@ def text(settings: Settings, data: Group | None = None) -> str:
     groups = [settings, *settings.objectives.values()]
     if data is not None:
         groups.append(data)
-    lines = []
+    lines = [] if data is not None else [_NO_DATA]
     for group in groups:
         for path, (flag, item, _) in fields.flags_of(type(group)).items():
             value = group

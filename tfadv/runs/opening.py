@@ -58,17 +58,7 @@ def load(
     if precision is not None:
         record = _with_precision(record, precision)
     blamed = {"argument": argument, "value": str(folder)}
-    for name, remedy in (
-        (run_folder.RESULTS, "train with the same settings to go on with it"),
-        (run_folder.WEIGHTS, "train it again with `overwrite`"),
-    ):
-        if not (folder / name).exists():
-            raise InputError(
-                "not-whole",
-                f"this run is not whole, it has no {name}",
-                remedy,
-                **blamed,
-            )
+    run_folder.check_whole(folder, **blamed)
     checkpoint = Checkpoint(folder / run_folder.ENCODER, **blamed)
     try:
         classifier = build_classifier(checkpoint, record, load_weights=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfadv.errors import InputError
 from tfadv.runs.record import Record
 
 
@@ -52,10 +53,20 @@ class Run:
 
         Returns:
             float32 array of shape `[texts, classes]`, in the texts' order.
+
+        Raises:
+            InputError: with code `"not-a-list-of-texts"`: it is one text.
         """
         from tfadv.data import batching
         from tfadv.datasets.examples import Examples
 
+        if isinstance(texts, str | bytes):
+            raise InputError(
+                "not-a-list-of-texts",
+                "expected a list of texts, found one text",
+                "put it into a list",
+                argument="texts",
+            )
         if not len(texts):
             return np.zeros([0, len(self.label_names)], np.float32)
         examples = Examples(list(texts), np.zeros(len(texts), np.int32))

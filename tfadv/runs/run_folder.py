@@ -126,6 +126,37 @@ def read_record(
         ) from error
 
 
+def check_whole(
+    folder: str | pathlib.Path,
+    argument: str = "run_dir",
+    value: str | None = None,
+    weights: bool = True,
+) -> None:
+    """Refuses a run that training has not ended.
+
+    Args:
+        folder: path of the run's folder.
+        argument: string, the argument that named it, for error messages.
+        value: string, what was given for it.
+        weights: bool, whether it must have its weights as well.
+
+    Raises:
+        InputError: with the code `"not-whole"`.
+    """
+    remedies = {RESULTS: "train with the same settings to go on with it"}
+    if weights:
+        remedies[WEIGHTS] = "train it again with `overwrite`"
+    for name, remedy in remedies.items():
+        if not (pathlib.Path(folder) / name).exists():
+            raise InputError(
+                "not-whole",
+                f"this run is not whole, it has no {name}",
+                remedy,
+                argument=argument,
+                value=value or str(folder),
+            )
+
+
 def check_output(
     folder: str | pathlib.Path, overwrite: bool, identity: dict | None = None
 ) -> bool:

@@ -135,7 +135,9 @@ def train(
     Example:
 
     ```python
-    dataset = tfadv.datasets.catalogue.load("movie_reviews")
+    from tfadv.datasets import catalogue
+
+    dataset = catalogue.load("movie_reviews")
     settings = tfadv.Settings(method="rar")
     results = tfadv.train(dataset, settings, "runs/rar")
     ```

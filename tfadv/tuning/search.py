@@ -62,7 +62,9 @@ def search(
     Example:
 
     ```python
-    dataset = tfadv.datasets.catalogue.load("movie_reviews")
+    from tfadv.datasets import catalogue
+
+    dataset = catalogue.load("movie_reviews")
     tuning = Tuning(coarse_trials=4, fine_trials=2)
     search(dataset, tfadv.Settings(), tuning, "runs/search")
     ```
