@@ -27,9 +27,9 @@ def load_data(settings: DataSettings | None = None) -> TextDataset:
     Example:
 
     ```python
-    from tfadv.data.loading import DataSettings, load
+    import tfadv
 
-    dataset = load(DataSettings(max_train_examples=1000))
+    dataset = tfadv.load_data(tfadv.DataSettings(max_train_examples=1000))
     print(dataset.label_names, len(dataset.train))
     ```
     """
