@@ -58,7 +58,7 @@ def load(
     if precision is not None:
         record = _with_precision(record, precision)
     blamed = {"argument": argument, "value": str(folder)}
-    run_folder.check_whole(folder, **blamed)
+    run_folder.check_whole(folder, argument)
     checkpoint = Checkpoint(folder / run_folder.ENCODER, **blamed)
     try:
         classifier = build_classifier(checkpoint, record, load_weights=False)
