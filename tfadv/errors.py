@@ -42,14 +42,12 @@ class InputError(ValueError):
     def __init__(
         self,
         code: str,
-        problem: str = "",
+        problem: str,
         remedy: str = "",
         *,
         argument: str | None = None,
         value: object = None,
     ):
-        if not problem:  # a message alone
-            code, problem = "input", code
         self.code = code
         self.problem = problem
         self.remedy = remedy
